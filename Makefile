@@ -1,0 +1,110 @@
+# beamlens: see `make help`.
+
+VERSION  := 0.1.0
+PREFIX   ?= /usr/local
+CC       := gcc
+B        ?= build
+T        ?=
+
+# Debian packages: to build, to run the sample node and the specs, to lint.
+BUILD_PACKAGES := gcc libc6-dev make pkg-config libluajit-5.1-dev lua-luv-dev libuv1-dev \
+  libcurl4-openssl-dev libssl-dev lua-cjson-dev lua-lpeg-dev libseccomp-dev erlang-dev
+RUN_PACKAGES   := erlang-base
+TEST_PACKAGES  := erlang-ssl lua-busted openssl
+LINT_PACKAGES  := clang clang-format lua-check
+
+LIBDIR   := $(shell pkg-config --variable=libdir luajit 2>/dev/null)
+CFLAGS   ?= -O2 -g
+WARN     := -std=c11 -Wall -Wextra -Wshadow -Wvla -Wformat=2 -Wstrict-prototypes -Wmissing-prototypes
+HARDEN   := -fstack-protector-strong -fPIE
+FORTIFY  ?= -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+CPPFLAGS += -D_GNU_SOURCE -D_REENTRANT -DBEAMLENS_VERSION='"$(VERSION)"' -Ihost \
+  $(shell pkg-config --cflags luajit 2>/dev/null) -idirafter /usr/include/lua5.1 $(FORTIFY)
+LDFLAGS  += -pie -Wl,-z,relro,-z,now
+# -rdynamic and the whole of LuaJIT: the spec runner's own C modules find the Lua API in us.
+LIBS     := -rdynamic -Wl,--whole-archive $(LIBDIR)/libluajit-5.1.a -Wl,--no-whole-archive \
+  $(LIBDIR)/liblua5.1-luv.a $(LIBDIR)/liblua5.1-cjson.a $(LIBDIR)/liblua5.1-lpeg.a \
+  $(LIBDIR)/libuv_a.a -lei -lcurl -lcrypto -lm -ldl -lpthread
+
+HOST_C   := $(wildcard host/*.c)
+HOST_O   := $(HOST_C:host/%.c=$(B)/obj/%.o)
+LUA      := $(sort $(wildcard runtime/*.lua runtime/*/*.lua domains/*.lua prompts/*.lua))
+C_FILES   = $(wildcard host/*.[ch] host/worker/*.[ch] tests/*/*.[ch])
+
+.PHONY: all build deps deps-test deps-check run test spec check lint format asan soak bench fuzz \
+  install clean help
+
+all: build
+
+build: $(B)/beamlens
+
+$(B)/beamlens: $(HOST_O) $(B)/obj/embedded.o
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/obj/%.o: host/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(WERROR) -MMD -MP -c -o $@ $<
+
+$(B)/obj/embedded.c: host/embed.sh $(LUA)
+	@mkdir -p $(@D)
+	host/embed.sh $(LUA) > $@
+
+# The files come in by the assembler's .incbin, which leaves no dependency of its own.
+$(B)/obj/embedded.o: $(B)/obj/embedded.c $(LUA)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -fPIE -c -o $@ $<
+
+-include $(HOST_O:.o=.d)
+
+deps:
+	@.ci/install-packages $(BUILD_PACKAGES) $(RUN_PACKAGES)
+
+deps-test:
+	@.ci/install-packages $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES)
+
+deps-check:
+	@.ci/install-packages $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES) $(LINT_PACKAGES)
+
+run: deps
+	@$(MAKE) --no-print-directory build
+	@tests/nodes/run-sample $(B)/beamlens
+
+test: deps-test
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory spec
+
+spec:
+	@$(B)/beamlens lua tests/runner.lua $(T)
+
+check: deps-check
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory build WERROR=-Werror B=build/gcc spec
+	@$(MAKE) --no-print-directory build WERROR=-Werror B=build/clang CC=clang
+	@$(MAKE) --no-print-directory asan
+
+asan:
+	@$(MAKE) --no-print-directory build spec B=build/asan WERROR=-Werror FORTIFY= \
+	  CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+
+lint:
+	clang-format --dry-run -Werror $(C_FILES)
+	luacheck -q .
+
+format:
+	clang-format -i $(C_FILES)
+
+install: build
+	install -D -m 755 $(B)/beamlens $(DESTDIR)$(PREFIX)/bin/beamlens
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make              build build/beamlens'
+	@echo 'make run          all set-up, then watch a sample Erlang node (or BEAMLENS_NODE)'
+	@echo 'make test [T=x]   all set-up, then the specs (whose file name contains x)'
+	@echo 'make check        lint, -Werror with gcc and clang, specs plain and under ASan and UBSan'
+	@echo 'make soak         the cases that take longer than 20 s'
+	@echo 'make deps         install the Debian packages to build and run'
+	@echo 'make format       format the C files'
+	@echo 'make install      install into PREFIX (default /usr/local)'
+	@echo 'make clean        remove build/'

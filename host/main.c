@@ -1,0 +1,85 @@
+// main.c: the process. Makes the trusted Lua state on libuv's loop, hands it the native modules and
+// the embedded Lua files, and runs runtime/main.lua with the command line.
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <luv/luv.h>
+#include <uv.h>
+
+#include "host.h"
+#include "modules.h"
+
+// luv enters Lua through here: host_call() under the signature that luv wants.
+static int enter_lua(lua_State *L, int nargs, int nresults, int flags)
+{
+  (void)flags;
+  int results = host_call(L, nargs, nresults);
+  return results >= 0 ? results : -LUA_ERRRUN;
+}
+
+static int traceback(lua_State *L)
+{
+  if (!lua_isstring(L, 1)) {
+    return 1;
+  }
+  luaL_traceback(L, L, lua_tostring(L, 1), 1);
+  return 1;
+}
+
+// Runs require("runtime.main")(arguments) -> exit status.
+static int run_main(lua_State *L, int argc, char **argv)
+{
+  lua_pushcfunction(L, traceback);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "runtime.main");
+  int failed = lua_pcall(L, 1, 1, -3);
+  if (!failed) {
+    lua_createtable(L, argc - 1, 1);
+    for (int i = 0; i < argc; i++) {
+      lua_pushstring(L, argv[i]);
+      lua_rawseti(L, -2, i);
+    }
+    failed = lua_pcall(L, 1, 1, -3);
+  }
+  if (failed) {
+    const char *text = lua_tostring(L, -1);
+    fprintf(stderr, "beamlens: internal error: %s\n", text ? text : "?");
+    return 1;
+  }
+  return (int)lua_tointeger(L, -1);
+}
+
+int main(int argc, char **argv)
+{
+  signal(SIGPIPE, SIG_IGN);
+  argv = uv_setup_args(argc, argv);
+
+  uv_loop_t loop;
+  if (uv_loop_init(&loop) != 0) {
+    fputs("beamlens: cannot make an event loop\n", stderr);
+    return 1;
+  }
+  lua_State *L = luaL_newstate();
+  if (!L) {
+    fputs("beamlens: not enough memory\n", stderr);
+    return 1;
+  }
+  luaL_openlibs(L);
+  luv_set_loop(L, &loop);
+  luv_set_callback(L, enter_lua);
+  modules_register(L);
+
+  int status = run_main(L, argc, argv);
+
+  // lua_close() finalises what still has handles; the loop then runs their close callbacks.
+  lua_close(L);
+  uv_run(&loop, UV_RUN_DEFAULT);
+  uv_loop_close(&loop);
+  uv_library_shutdown();
+  return status;
+}

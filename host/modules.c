@@ -1,0 +1,65 @@
+// modules.c: the table of native modules, and the Lua files embedded in the binary.
+//
+// Nothing is opened here: package.preload gets an opener per name, so that what a command does
+// not use costs neither time nor memory.
+
+#include "modules.h"
+
+#include <string.h>
+
+#include <lauxlib.h>
+#include <lua-cjson.h>
+#include <lua-lpeg.h>
+#include <luv/luv.h>
+
+#include "embedded.h"
+
+static const luaL_Reg natives[] = {
+    {"host.core", luaopen_host_core}, {"luv", luaopen_luv}, {"cjson", luaopen_cjson},
+    {"lpeg", luaopen_lpeg},           {NULL, NULL},
+};
+
+// Opens an embedded Lua module; its index in `embedded` is the upvalue.
+static int open_embedded(lua_State *L)
+{
+  const Embedded *file = &embedded[lua_tointeger(L, lua_upvalueindex(1))];
+  lua_pushfstring(L, "@%s", file->path);
+  if (luaL_loadbufferx(L, file->start, (size_t)(file->end - file->start), lua_tostring(L, -1),
+                       "t") != 0) {
+    return lua_error(L);
+  }
+  lua_pushvalue(L, 1);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+// "runtime/providers/rules.lua" is the module "runtime.providers.rules".
+static void push_module_name(lua_State *L, const char *path)
+{
+  size_t len = strlen(path) - strlen(".lua");
+  luaL_Buffer name;
+  luaL_buffinit(L, &name);
+  for (size_t i = 0; i < len; i++) {
+    luaL_addchar(&name, path[i] == '/' ? '.' : path[i]);
+  }
+  luaL_pushresult(&name);
+}
+
+void modules_register(lua_State *L)
+{
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "preload");
+  for (const luaL_Reg *m = natives; m->name; m++) {
+    lua_pushcfunction(L, m->func);
+    lua_setfield(L, -2, m->name);
+  }
+  for (int i = 0; embedded[i].path; i++) {
+    if (strncmp(embedded[i].path, "runtime/", strlen("runtime/")) == 0) {
+      push_module_name(L, embedded[i].path);
+      lua_pushinteger(L, i);
+      lua_pushcclosure(L, open_embedded, 1);
+      lua_settable(L, -3);
+    }
+  }
+  lua_pop(L, 2);
+}

@@ -1,0 +1,290 @@
+--- Tasks: straight-line code that waits, on the one event loop.
+---
+--- A task is a coroutine. `await` turns a callback API into a waiting call; nothing else in the
+--- runtime touches `coroutine.*`. A task that ends or is cancelled cancels the tasks it spawned,
+--- so a watcher's whole tree goes with it. Cancellation is an error raised where the task waits:
+--- whoever catches errors must use `async.pcall`, which lets it pass.
+
+local uv = require("luv")
+
+local M = {}
+
+---@class async.Task
+---@field name string
+local Task = {}
+local task_mt = { __index = Task }
+
+local CANCELLED = setmetatable({}, {
+  __tostring = function()
+    return "task cancelled"
+  end,
+})
+
+local current ---@type async.Task?
+
+local function default_on_error(text, task)
+  io.stderr:write(("beamlens: task %s failed: %s\n"):format(task.name, text))
+end
+
+--- The time of the monotonic clock in milliseconds, with fractions.
+---@return number
+function M.now_ms()
+  return uv.hrtime() / 1e6
+end
+
+local function finish(task, ok, ...)
+  task.done = true
+  task.results = { ok, n = select("#", ...) + 1, ... }
+  if task.parent then
+    task.parent.children[task] = nil
+  end
+  for child in pairs(task.children) do
+    child:cancel()
+  end
+  if not ok and (...) ~= CANCELLED then
+    task.on_error(tostring((...)), task)
+  end
+  local joiners = task.joiners
+  task.joiners = nil
+  for _, wake in ipairs(joiners or {}) do
+    wake(ok, ...)
+  end
+end
+
+local function resume(task, ...)
+  local previous = current
+  current = task
+  coroutine.resume(task.co, ...)
+  current = previous
+end
+
+local function with_traceback(err)
+  if err == CANCELLED or type(err) ~= "string" then
+    return err
+  end
+  return debug.traceback(err, 2)
+end
+
+--- Starts a task at once; it runs until it first waits.
+---@param fn async fun(...) The body.
+---@param opts? { name?: string, on_error?: fun(text, task), detached?: boolean }
+--- `on_error` gets the text of an error with its traceback (default: the parent's, else stderr).
+--- A `detached` task has no parent: it goes on when the spawning task ends.
+---@param ... any Arguments for `fn`.
+---@return async.Task
+function M.spawn(fn, opts, ...)
+  opts = opts or {}
+  local parent = not opts.detached and current or nil
+  local task = setmetatable({
+    name = opts.name or "task",
+    on_error = opts.on_error or (parent and parent.on_error) or default_on_error,
+    parent = parent,
+    children = {},
+  }, task_mt)
+  if parent then
+    parent.children[task] = true
+  end
+  task.co = coroutine.create(function(...)
+    finish(task, xpcall(fn, with_traceback, ...))
+  end)
+  resume(task, ...)
+  return task
+end
+
+--- Cancels the task and all it spawned. What it waits for is cancelled, and the wait raises.
+--- A task that has ended is left alone.
+function Task:cancel()
+  if self.done or self.cancelled then
+    return
+  end
+  self.cancelled = true
+  for child in pairs(self.children) do
+    child:cancel()
+  end
+  if self.abort then
+    self.abort()
+  end
+end
+
+--- Waits until the task has ended.
+---@async
+---@param timeout_ms? number
+---@return boolean|nil ok False when it failed or was cancelled; nil when the time is over.
+---@return any ... What it returned, or its error.
+function Task:join(timeout_ms)
+  if self.done then
+    return unpack(self.results, 1, self.results.n)
+  end
+  return M.await(timeout_ms, function(done)
+    self.joiners = self.joiners or {}
+    table.insert(self.joiners, done)
+  end)
+end
+
+--- True inside a task.
+function M.in_task()
+  return current ~= nil
+end
+
+--- Waits for a callback.
+---@async
+---@param timeout_ms? number After this, the wait is cancelled and `await` returns
+--- `nil, "ETIMEDOUT: …", "ETIMEDOUT"`. nil: no limit.
+---@param start fun(done: fun(...)): fun()? Starts the work. `done(...)` ends the wait with these
+--- values (later calls of it do nothing). May return a function that cancels the work.
+---@return any ... What `done` was given.
+function M.await(timeout_ms, start)
+  local task = current
+  if not task then
+    error("await outside a task", 2)
+  end
+  if task.cancelled then
+    error(CANCELLED, 0)
+  end
+
+  local settled, waiting, early, timer = false, false, nil, nil
+  local function settle()
+    settled = true
+    task.abort = nil
+    if timer then
+      timer:stop()
+      timer:close()
+    end
+  end
+  local cancel = start(function(...)
+    if settled then
+      return
+    end
+    settle()
+    if waiting then
+      resume(task, ...)
+    else
+      early = { n = select("#", ...), ... }
+    end
+  end)
+  if early then
+    return unpack(early, 1, early.n)
+  end
+
+  local function give_up(...)
+    settle()
+    if cancel then
+      cancel()
+    end
+    resume(task, ...)
+  end
+  if timeout_ms then
+    timer = uv.new_timer()
+    timer:start(math.max(0, math.ceil(timeout_ms)), 0, function()
+      if not settled then
+        give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
+      end
+    end)
+  end
+  task.abort = function()
+    give_up(CANCELLED)
+  end
+  waiting = true
+  local function resumed(first, ...)
+    if first == CANCELLED then
+      error(CANCELLED, 0)
+    end
+    return first, ...
+  end
+  return resumed(coroutine.yield())
+end
+
+--- Waits for a time.
+---@async
+---@param ms number
+function M.sleep(ms)
+  M.await(ms, function() end)
+end
+
+--- Like `pcall`, but a cancellation passes through.
+---@return boolean ok
+---@return any ... Results, or the error with its traceback.
+function M.pcall(fn, ...)
+  local function check(ok, ...)
+    if not ok and (...) == CANCELLED then
+      error(CANCELLED, 0)
+    end
+    return ok, ...
+  end
+  return check(xpcall(fn, with_traceback, ...))
+end
+
+---@class async.Deadline
+local Deadline = {}
+local deadline_mt = { __index = Deadline }
+
+--- A point in time, made once from a timeout; pass on what is left of it.
+---@param timeout_ms number
+---@return async.Deadline
+function M.deadline(timeout_ms)
+  return setmetatable({ at_ms = M.now_ms() + timeout_ms }, deadline_mt)
+end
+
+--- Milliseconds until the deadline; 0 when it has passed.
+function Deadline:left_ms()
+  return math.max(0, self.at_ms - M.now_ms())
+end
+
+---@class async.Signal
+local Signal = {}
+local signal_mt = { __index = Signal }
+
+--- Something to wait for that can happen many times: `wait` sleeps until the next `fire`.
+---@return async.Signal
+function M.signal()
+  return setmetatable({ waiters = {} }, signal_mt)
+end
+
+--- Wakes all who wait now, with these values.
+function Signal:fire(...)
+  local waiters = self.waiters
+  self.waiters = {}
+  for _, wake in ipairs(waiters) do
+    wake(...)
+  end
+end
+
+--- Waits for the next `fire`.
+---@async
+---@param timeout_ms? number
+---@return any ... What `fire` was given; `nil, err, "ETIMEDOUT"` when the time is over.
+function Signal:wait(timeout_ms)
+  return M.await(timeout_ms, function(done)
+    table.insert(self.waiters, done)
+    return function()
+      for i, wake in ipairs(self.waiters) do
+        if wake == done then
+          table.remove(self.waiters, i)
+          break
+        end
+      end
+    end
+  end)
+end
+
+--- Runs the loop until `fn`, started as a task, has ended.
+---@param fn async fun(...)
+---@param ... any Arguments for `fn`.
+---@return boolean ok
+---@return any ... Its results, or its error.
+function M.run(fn, ...)
+  local task = M.spawn(fn, { name = "main", on_error = function() end, detached = true }, ...)
+  while not task.done do
+    if not uv.run("once") and not task.done then
+      return false, "the main task waits for something that can never happen"
+    end
+  end
+  return unpack(task.results, 1, task.results.n)
+end
+
+--- Runs the loop until nothing is left to wait for.
+function M.run_dry()
+  uv.run("default")
+end
+
+return M

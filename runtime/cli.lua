@@ -1,0 +1,46 @@
+--- The command line: finds the command, reads its options, runs it, and turns its result into an
+--- exit status: 0 done, 1 the work failed, 2 the command line or a file is wrong.
+
+local M = {}
+
+-- Commands by name: the module that runs them, and a line for the help.
+local COMMANDS = {
+  run = { module = "runtime.commands.run", help = "run the watchers that files define" },
+  events = { module = "runtime.commands.events", help = "list telemetry events" },
+  version = { module = "runtime.commands.version", help = "print versions" },
+  lua = { module = "runtime.commands.lua", help = "run a Lua file in the host" },
+}
+local ORDER = { "run", "events", "version", "lua" }
+
+local function usage()
+  local lines = { "usage: beamlens COMMAND [OPTION...]", "" }
+  for _, name in ipairs(ORDER) do
+    lines[#lines + 1] = ("  %-10s %s"):format(name, COMMANDS[name].help)
+  end
+  lines[#lines + 1] = ""
+  lines[#lines + 1] = "`beamlens COMMAND --help` lists a command's options."
+  return table.concat(lines, "\n")
+end
+
+--- Runs the command line.
+---@param argv string[] `[0]` is the program.
+---@return integer status
+function M.main(argv)
+  local name = argv[1]
+  if name == nil or name == "help" or name == "--help" or name == "-h" then
+    print(usage())
+    return name and 0 or 2
+  end
+  if name == "--version" then
+    name = "version"
+  end
+  local command = COMMANDS[name]
+  if not command then
+    io.stderr:write(("beamlens: unknown command %q\n%s\n"):format(name, usage()))
+    return 2
+  end
+  local args = { [0] = name, unpack(argv, 2) }
+  return require(command.module).main(args)
+end
+
+return M

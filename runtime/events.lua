@@ -1,0 +1,125 @@
+--- Every telemetry event of beamlens: what it means, its measurements and its metadata.
+---
+--- `beamlens events` prints this table, and the bus refuses an event that is not in it.
+--- Times are Unix milliseconds; a `duration` is milliseconds with microseconds as decimals.
+--- Every event of a watcher carries `watcher`, `domain`, `node`, and within a cycle `trace_id`.
+
+local WATCHER = { "watcher", "domain", "node" }
+local CYCLE = { "watcher", "domain", "node", "trace_id" }
+
+local function with(base, ...)
+  local list = { unpack(base) }
+  for _, name in ipairs({ ... }) do
+    list[#list + 1] = name
+  end
+  return list
+end
+
+local function event(doc, measurements, metadata)
+  return { doc = doc, measurements = measurements, metadata = metadata }
+end
+
+local NOW = { "system_time" }
+local TOOK = { "duration" }
+
+return {
+  ["beamlens.llm.start"] = event("A request to a model begins.", NOW,
+    with(CYCLE, "client", "provider", "model")),
+  ["beamlens.llm.stop"] = event("The model answered. Token counts are absent where unknown.",
+    { "duration", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+      "cost_usd" },
+    with(CYCLE, "client", "provider", "model", "stop", "request_id")),
+  ["beamlens.llm.exception"] = event("A request to a model failed.", TOOK,
+    with(CYCLE, "client", "provider", "model", "kind", "http_status", "message", "retryable")),
+
+  ["beamlens.tool.start"] = event("A tool call begins.", NOW,
+    with(CYCLE, "tool", "arguments", "reason")),
+  ["beamlens.tool.stop"] = event("A tool call was answered.", TOOK,
+    with(CYCLE, "tool", "ok", "error")),
+  ["beamlens.tool.exception"] = event("A tool's handler failed.", TOOK,
+    with(CYCLE, "tool", "error")),
+
+  ["beamlens.watcher.started"] = event("A watcher's loop has started.", NOW,
+    with(WATCHER, "client", "sample_ms")),
+  ["beamlens.watcher.iteration_start"] = event("The watcher asks for its next decision.",
+    { "system_time", "iteration" }, with(CYCLE, "state")),
+  ["beamlens.watcher.state_change"] = event("The watcher's state changed.", NOW,
+    with(CYCLE, "from", "to", "reason", "source")),
+  ["beamlens.watcher.alert_fired"] = event(
+    "An alert is new, raised, renotified or reopened; `cause` says which.", NOW,
+    with(CYCLE, "alert", "cause")),
+  ["beamlens.watcher.alert_updated"] = event("A firing alert was seen again.", NOW,
+    with(CYCLE, "alert")),
+  ["beamlens.watcher.alert_failed"] = event("A fire_alert was refused.", NOW,
+    with(CYCLE, "error")),
+  ["beamlens.watcher.alert_resolved"] = event("An alert ended; `alert.resolved_by` says by whom.",
+    { "system_time", "duration" }, with(CYCLE, "alert")),
+  ["beamlens.watcher.get_alerts"] = event("The watcher read its alerts.", { "count" }, CYCLE),
+  ["beamlens.watcher.take_snapshot"] = event("The watcher took a snapshot.", TOOK,
+    with(CYCLE, "snapshot_id", "data")),
+  ["beamlens.watcher.get_snapshot"] = event("The watcher read one snapshot.", NOW,
+    with(CYCLE, "snapshot_id", "found")),
+  ["beamlens.watcher.get_snapshots"] = event("The watcher read a page of snapshots.", { "count" },
+    CYCLE),
+  ["beamlens.watcher.execute_start"] = event("Lua begins to run in the sandbox.", NOW,
+    with(CYCLE, "code", "source")),
+  ["beamlens.watcher.execute_complete"] = event("Lua in the sandbox returned.",
+    { "duration", "cpu_ms", "callbacks" }, with(CYCLE, "execution_id", "code", "value", "source")),
+  ["beamlens.watcher.execute_error"] = event("Lua in the sandbox failed.",
+    { "duration", "cpu_ms", "callbacks" },
+    with(CYCLE, "execution_id", "code", "kind", "error", "source")),
+  ["beamlens.watcher.wait"] = event("The watcher waits; `ms` is after clamping.",
+    { "ms", "asked_ms" }, with(CYCLE, "note")),
+  ["beamlens.watcher.llm_error"] = event("No client answered; the rules decide until one does.",
+    { "retry_ms" }, with(CYCLE, "error", "kind")),
+  ["beamlens.watcher.loop_stopped"] = event("The watcher's loop was stopped.", NOW,
+    with(WATCHER, "reason")),
+  ["beamlens.watcher.crashed"] = event("The watcher's Lua failed.", { "restart_ms" },
+    with(WATCHER, "error")),
+  ["beamlens.watcher.restarted"] = event("The watcher's loop runs again after a crash.",
+    { "restarts" }, WATCHER),
+  ["beamlens.watcher.invalid_tool"] = event("The model's call fits no tool.", { "in_a_row" },
+    with(CYCLE, "tool", "error")),
+  ["beamlens.watcher.hook_failed"] = event(
+    "A policy hook raised or ran longer than 100 ms; its effect is left out.", NOW,
+    with(WATCHER, "hook", "error")),
+  ["beamlens.watcher.budget_exhausted"] = event(
+    "A budget is spent; the rules decide until it refills.",
+    { "until_time" }, with(WATCHER, "budget", "limit", "used")),
+  ["beamlens.watcher.compaction"] = event("The conversation was shortened.",
+    { "before_bytes", "after_bytes" }, CYCLE),
+
+  ["beamlens.finding.pending"] = event("A rule's condition began to hold.",
+    { "system_time", "value" },
+    with(WATCHER, "finding")),
+  ["beamlens.finding.firing"] = event("A finding held for its time.", { "system_time", "value" },
+    with(WATCHER, "finding")),
+  ["beamlens.finding.cleared"] = event("A finding's condition ended.",
+    { "system_time", "duration" },
+    with(WATCHER, "finding")),
+  ["beamlens.rule.failed"] = event("A rule's own Lua failed; the other rules go on.", NOW,
+    with(WATCHER, "type", "error")),
+  ["beamlens.sampler.failed"] = event("A snapshot could not be taken.", { "in_a_row" },
+    with(WATCHER, "error", "code")),
+  ["beamlens.sampler.sample"] = event("A snapshot was taken on the sampler's own cadence.", TOOK,
+    with(WATCHER, "snapshot_id", "data")),
+
+  ["beamlens.node.up"] = event("The connection to a node stands.", TOOK,
+    { "node", "otp_release", "creation", "own_name", "loaded" }),
+  ["beamlens.node.down"] = event("No connection to a node; it is tried again after `retry_ms`.",
+    { "retry_ms" }, { "node", "code", "error", "was_up" }),
+  ["beamlens.node.unresponsive"] = event("The node answers no call although the connection stands.",
+    { "silent_ms" }, { "node" }),
+  ["beamlens.node.restarted"] = event("The node is a new incarnation under the same name.",
+    { "restarts" }, { "node", "creation", "previous_creation" }),
+  ["beamlens.node.left"] = event("A cluster member is gone for good.", NOW, { "node" }),
+
+  ["beamlens.reload.applied"] = event("A changed file is in force.", TOOK, { "file" }),
+  ["beamlens.reload.failed"] = event("A changed file is wrong; the old one stays in force.", NOW,
+    { "file", "error" }),
+  ["beamlens.sink.delivered"] = event("A sink accepted an alert.", TOOK, { "sink", "alert_id" }),
+  ["beamlens.sink.failed"] = event("A sink did not accept an alert.", { "retry_ms" },
+    { "sink", "alert_id", "error" }),
+  ["beamlens.handler.failed"] = event("A telemetry handler raised and was detached.", NOW,
+    { "handler", "event", "error" }),
+}

@@ -1,0 +1,108 @@
+-- What specs share: cases that run as tasks on the loop, and that leave nothing behind.
+
+local async = require("runtime.async")
+local core = require("host.core")
+local uv = require("luv")
+
+local M = {}
+
+local function handles()
+  local counts, total = core.handles()
+  local names = {}
+  for kind, count in pairs(counts) do
+    names[#names + 1] = ("%d %s"):format(count, kind)
+  end
+  return total, table.concat(names, ", ")
+end
+
+--- Wraps the body of an `it`: it runs as a task, within `timeout_s` (default 20), and afterwards no
+--- handle, registry reference or error in a callback may be left.
+---@param body async fun()
+---@param timeout_s? number
+function M.async(body, timeout_s)
+  return function()
+    collectgarbage()
+    collectgarbage()
+    uv.run("nowait")
+    local handles_before = handles()
+    local references_before = core.references()
+    local errors_before = core.callback_errors()
+
+    local task = async.spawn(body, { name = "spec", detached = true, on_error = function() end })
+    local limit = uv.new_timer()
+    local overdue = false
+    limit:start((timeout_s or 20) * 1000, 0, function()
+      overdue = true
+      task:cancel()
+    end)
+    while not task.done do
+      uv.run("once")
+    end
+    limit:close()
+    uv.run("nowait")
+
+    local ok, err = unpack(task.results, 1, task.results.n)
+    if overdue then
+      error(("the case took longer than %d s\n%s"):format(timeout_s or 20,
+        debug.traceback(task.co)), 0)
+    end
+    if not ok then
+      error(err, 0)
+    end
+
+    -- Close callbacks may still be due.
+    local settle_until = uv.hrtime() + 1e9
+    while (handles()) > handles_before and uv.hrtime() < settle_until do
+      uv.run("nowait")
+    end
+    local left, names = handles()
+    if left > handles_before then
+      error(("the case left %d handles open: %s"):format(left - handles_before, names), 0)
+    end
+    if core.references() > references_before then
+      error(("the case left %d references"):format(core.references() - references_before), 0)
+    end
+    if core.callback_errors() > errors_before then
+      error("an error escaped a callback; it is printed above", 0)
+    end
+  end
+end
+
+--- Waits until `condition()` is true, looking after every turn of the loop.
+---@async
+---@param condition fun(): any
+---@param timeout_ms? number Default: 5000.
+---@param what? string For the error.
+---@return any What the condition returned.
+function M.wait_until(condition, timeout_ms, what)
+  local deadline = async.deadline(timeout_ms or 5000)
+  while true do
+    local value = condition()
+    if value then
+      return value
+    end
+    if deadline:left_ms() == 0 then
+      error(("waited %d ms for %s"):format(timeout_ms or 5000, what or "a condition"), 2)
+    end
+    async.sleep(5)
+  end
+end
+
+--- A path for a file of this run, in a folder that is removed at exit by `make clean`.
+---@param name string
+---@return string
+function M.tmp_path(name)
+  uv.fs_mkdir("build", 493)
+  uv.fs_mkdir("build/tmp", 493)
+  return ("build/tmp/%d-%s"):format(uv.os_getpid(), name)
+end
+
+--- Writes a file and returns its path.
+function M.write_file(path, text)
+  local f = assert(io.open(path, "w"))
+  assert(f:write(text))
+  f:close()
+  return path
+end
+
+return M

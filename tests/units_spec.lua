@@ -1,0 +1,38 @@
+local units = require("runtime.units")
+
+describe("units", function()
+  it("reads durations", function()
+    assert.are.equal(10000, units.duration_ms("10s"))
+    assert.are.equal(250, units.duration_ms("250ms"))
+    assert.are.equal(5400000, units.duration_ms("1h30m"))
+    assert.are.equal(1500, units.duration_ms("1.5s"))
+    assert.are.equal(42, units.duration_ms(42))
+  end)
+
+  it("says what a duration looks like", function()
+    for _, bad in ipairs({ "", "10", "s", "10 s", "-1s", "10x", {} }) do
+      local value, err = units.duration_ms(bad)
+      assert.is_nil(value)
+      assert.is_string(err)
+    end
+    assert.matches("write 250ms", select(2, units.duration_ms("10 sec")))
+  end)
+
+  it("reads sizes", function()
+    assert.are.equal(64 * 1024 * 1024, units.size_bytes("64MiB"))
+    assert.are.equal(100, units.size_bytes("100B"))
+    assert.is_nil(units.size_bytes("64MB"))
+  end)
+
+  it("prints sizes, durations, counts and times for people", function()
+    assert.are.equal("512 B", units.format_size(512))
+    assert.are.equal("64.0 MiB", units.format_size(64 * 1024 * 1024))
+    assert.are.equal("3 m 20 s", units.format_duration(200000))
+    assert.are.equal("250 ms", units.format_duration(250))
+    assert.are.equal("2 h 5 m", units.format_duration(7500000))
+    assert.are.equal("39 818", units.format_count(39818))
+    assert.are.equal("-1 234 567", units.format_count(-1234567))
+    assert.are.equal("2026-11-23T20:49:45.123Z", units.format_time(1795466985123))
+    assert.are.equal("20:49:45", units.format_clock(1795466985123))
+  end)
+end)
