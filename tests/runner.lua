@@ -83,6 +83,10 @@ load_files(files, { "_spec%.lua$" }, { excludes = {} })
 local started = uv.hrtime()
 require("busted.execute")(busted)(1, {})
 
+if package.loaded["support.node"] then
+  require("runtime.async").run(package.loaded["support.node"].stop_epmd)
+end
+
 local failed = counts.failure + counts.error
 print(("%.1f s"):format((uv.hrtime() - started) / 1e9))
 print(("%d passed, %d failed, %d skipped"):format(counts.success, failed, counts.pending))

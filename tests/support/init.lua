@@ -6,6 +6,34 @@ local uv = require("luv")
 
 local M = {}
 
+local cleanups
+
+--- Has `fn` run, as a task, when the present case ends, however it ends. Last first.
+---@param fn async fun()
+function M.on_cleanup(fn)
+  assert(cleanups, "on_cleanup outside support.async")
+  table.insert(cleanups, 1, fn)
+end
+
+local function run_task(body, timeout_s)
+  local task = async.spawn(body, { name = "spec", detached = true, on_error = function() end })
+  local limit = uv.new_timer()
+  local trace
+  limit:start(timeout_s * 1000, 0, function()
+    trace = debug.traceback(task.co)
+    task:cancel()
+  end)
+  while not task.done do
+    uv.run("once")
+  end
+  limit:close()
+  uv.run("nowait")
+  if trace then
+    return false, ("the case took longer than %d s\n%s"):format(timeout_s, trace)
+  end
+  return unpack(task.results, 1, task.results.n)
+end
+
 local function handles()
   local counts, total = core.handles()
   local names = {}
@@ -28,24 +56,15 @@ function M.async(body, timeout_s)
     local references_before = core.references()
     local errors_before = core.callback_errors()
 
-    local task = async.spawn(body, { name = "spec", detached = true, on_error = function() end })
-    local limit = uv.new_timer()
-    local overdue = false
-    limit:start((timeout_s or 20) * 1000, 0, function()
-      overdue = true
-      task:cancel()
-    end)
-    while not task.done do
-      uv.run("once")
+    cleanups = {}
+    local ok, err = run_task(body, timeout_s or 20)
+    for _, cleanup in ipairs(cleanups) do
+      local cleaned, cleanup_err = run_task(cleanup, 20)
+      if ok and not cleaned then
+        ok, err = false, cleanup_err
+      end
     end
-    limit:close()
-    uv.run("nowait")
-
-    local ok, err = unpack(task.results, 1, task.results.n)
-    if overdue then
-      error(("the case took longer than %d s\n%s"):format(timeout_s or 20,
-        debug.traceback(task.co)), 0)
-    end
+    cleanups = nil
     if not ok then
       error(err, 0)
     end

@@ -1,0 +1,302 @@
+-- Real Erlang nodes for specs, under an epmd of this run's own on a free loopback port.
+--
+--   local n = node.start({ name = "t1" })          -- waits until the node runs
+--   n.name, n.cookie, n.epmd_port, n.pid           -- "t1@localhost", …
+--   n:eval("erlang:system_info(process_count).")   -- text, as ~p prints it
+--   n:log()                                        -- all that the node has printed
+--   n:kill("sigstop"); n:stop()
+--
+-- A node that a case leaves running is stopped when the case ends.
+
+local async = require("runtime.async")
+local support = require("support")
+local uv = require("luv")
+
+local M = {}
+
+local Node = {}
+local node_mt = { __index = Node }
+
+local CODE_DIR = "build/nodes"
+local epmd_port
+local started = 0
+
+--- A loopback port that was free a moment ago.
+function M.free_port()
+  local tcp = uv.new_tcp()
+  assert(tcp:bind("127.0.0.1", 0))
+  local port = tcp:getsockname().port
+  tcp:close()
+  return port
+end
+
+--- Runs a program to its end. Returns its exit code and its output.
+---@async
+function M.run_program(command, args, env)
+  local path = support.tmp_path("program-" .. started)
+  started = started + 1
+  local fd = assert(uv.fs_open(path, "w+", 384))
+  local code = async.await(60000, function(done)
+    local handle, pid
+    handle, pid = uv.spawn(command, { args = args, env = env, stdio = { nil, fd, fd } },
+      function(status, signal)
+        handle:close()
+        done(signal ~= 0 and 128 + signal or status)
+      end)
+    assert(handle, pid)
+    return function()
+      handle:kill("sigkill")
+    end
+  end)
+  uv.fs_close(fd)
+  local file = assert(io.open(path))
+  local text = file:read("*a")
+  file:close()
+  os.remove(path)
+  return code, text
+end
+
+local function mtime(path)
+  local stat = uv.fs_stat(path)
+  return stat and stat.mtime.sec + stat.mtime.nsec / 1e9
+end
+
+-- Compiles tests/nodes/*.erl where the .beam is older.
+local function compile()
+  uv.fs_mkdir("build", 493)
+  uv.fs_mkdir(CODE_DIR, 493)
+  local stale = {}
+  local scan = assert(uv.fs_scandir("tests/nodes"))
+  for name in uv.fs_scandir_next, scan do
+    local module = name:match("^(.*)%.erl$")
+    if module then
+      local beam = mtime(CODE_DIR .. "/" .. module .. ".beam")
+      if not beam or beam < mtime("tests/nodes/" .. name) then
+        stale[#stale + 1] = "tests/nodes/" .. name
+      end
+    end
+  end
+  if #stale > 0 then
+    local code, text = M.run_program("erlc", { "-o", CODE_DIR, unpack(stale) })
+    assert(code == 0, text)
+  end
+end
+
+--- Starts this run's epmd, once. Returns its port.
+---@async
+function M.start_epmd()
+  if not epmd_port then
+    local port = M.free_port()
+    local code, text = M.run_program("epmd",
+      { "-port", tostring(port), "-address", "127.0.0.1", "-relaxed_command_check", "-daemon" })
+    assert(code == 0, text)
+    epmd_port = port
+  end
+  return epmd_port
+end
+
+--- Ends this run's epmd. The runner calls it after the last case.
+---@async
+function M.stop_epmd()
+  if epmd_port then
+    M.run_program("epmd", { "-port", tostring(epmd_port), "-kill" })
+    epmd_port = nil
+  end
+end
+
+local function environment(extra)
+  local env = { "ERL_EPMD_PORT=" .. epmd_port, "ERL_CRASH_DUMP_SECONDS=0" }
+  for _, name in ipairs({ "PATH", "HOME", "LANG" }) do
+    env[#env + 1] = name .. "=" .. (os.getenv(name) or "")
+  end
+  for _, pair in ipairs(extra or {}) do
+    env[#env + 1] = pair
+  end
+  return env
+end
+
+-- Listens for the node's control connection; accepted(socket) once.
+local function listen(accepted)
+  local server = uv.new_tcp()
+  assert(server:bind("127.0.0.1", 0))
+  server:listen(1, function()
+    local socket = uv.new_tcp()
+    server:accept(socket)
+    server:close()
+    accepted(socket)
+  end)
+  return server, server:getsockname().port
+end
+
+local function spawn_erl(self, opts, control_port)
+  local args = { "-noshell", opts.long and "-name" or "-sname", self.name,
+    "-setcookie", self.cookie,
+    "-pa", CODE_DIR, "-kernel", "inet_dist_use_interface", "{127,0,0,1}" }
+  for _, argument in ipairs(opts.args or {}) do
+    args[#args + 1] = argument
+  end
+  for _, argument in ipairs({ "-s", "control", "start" }) do
+    args[#args + 1] = argument
+  end
+  if control_port then
+    args[#args + 1] = "-control_port"
+    args[#args + 1] = tostring(control_port)
+  end
+  local fd = assert(uv.fs_open(self.log_path, "w", 384))
+  local handle, pid = uv.spawn("erl", { args = args, env = environment(opts.env),
+    stdio = { nil, fd, fd } }, function()
+    self.handle:close()
+    self.handle = nil
+    if self.on_exit then
+      self.on_exit()
+    end
+  end)
+  uv.fs_close(fd)
+  assert(handle, pid)
+  self.handle, self.pid = handle, pid
+end
+
+--- Starts a node and waits until it runs.
+---@async
+---@param opts { name: string, host?: string, long?: boolean, cookie?: string, args?: string[],
+---  env?: string[], control?: boolean }
+--- `host` is "localhost" unless given; `long` uses -name; with `control = false` the node gets no
+--- control connection, so that nothing but OTP's own boot has run on it.
+function M.start(opts)
+  compile()
+  M.start_epmd()
+  started = started + 1
+  local self = setmetatable({
+    name = opts.name .. "@" .. (opts.host or "localhost"),
+    cookie = opts.cookie or "spec-cookie",
+    epmd_port = epmd_port,
+    log_path = support.tmp_path(("node-%s-%d.log"):format(opts.name, started)),
+  }, node_mt)
+  support.on_cleanup(function()
+    self:stop()
+  end)
+  if opts.control == false then
+    spawn_erl(self, opts)
+    support.wait_until(function()
+      return self:raw_log():find("ready\n", 1, true)
+    end, 15000, "the node to start: " .. self.log_path)
+    return self
+  end
+  self.socket = async.await(15000, function(done)
+    local server, port = listen(done)
+    spawn_erl(self, opts, port)
+    return function()
+      server:close()
+    end
+  end)
+  assert(self.socket, "the node did not start: " .. self:raw_log())
+  return self
+end
+
+-- Sends one request and waits for the answer's frame.
+local function exchange(self, source)
+  local length = #source
+  local frame = string.char(math.floor(length / 2 ^ 24) % 256, math.floor(length / 2 ^ 16) % 256,
+    math.floor(length / 256) % 256, length % 256) .. source
+  return async.await(self.eval_timeout_ms or 15000, function(done)
+    local buffer = ""
+    self.socket:read_start(function(err, chunk)
+      if not chunk then
+        self.socket:read_stop()
+        done(nil, err or "the node closed its control connection")
+        return
+      end
+      buffer = buffer .. chunk
+      if #buffer >= 4 then
+        local a, b, c, d = buffer:byte(1, 4)
+        if #buffer >= 4 + ((a * 256 + b) * 256 + c) * 256 + d then
+          self.socket:read_stop()
+          done(buffer:sub(5))
+        end
+      end
+    end)
+    self.socket:write(frame)
+    return function()
+      self.socket:read_stop()
+    end
+  end)
+end
+
+--- Evaluates Erlang on the node. Raises when it fails there.
+---@async
+---@param source string Ends with a full stop.
+---@return string As `~0tp` prints the value.
+function Node:eval(source)
+  local reply, err = exchange(self, source)
+  if not reply then
+    error(("%s: %s"):format(self.name, err), 2)
+  end
+  if reply:sub(1, 1) ~= "+" then
+    error(("%s: %s"):format(self.name, reply:sub(2)), 2)
+  end
+  return reply:sub(2)
+end
+
+--- Evaluates Erlang that gives a number.
+---@async
+---@return number
+function Node:number(source)
+  local text = self:eval(source)
+  return tonumber(text) or error(("not a number: %s"):format(text), 2)
+end
+
+--- Evaluates Erlang that gives a binary or a string of bytes, and returns its bytes.
+---@async
+---@return string
+function Node:bytes(source)
+  local hex = self:eval(("binary:encode_hex(iolist_to_binary(begin %s end))."):format(
+    (source:gsub("%.%s*$", ""))))
+  return (hex:match('"(%x*)"'):gsub("%x%x", function(pair)
+    return string.char(tonumber(pair, 16))
+  end))
+end
+
+--- All that the node has printed, the first `ready` included.
+function Node:raw_log()
+  local file = assert(io.open(self.log_path))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+--- All that the node has printed since it was ready.
+function Node:log()
+  return (self:raw_log():gsub("ready\n", "", 1))
+end
+
+--- Sends a signal to the node's OS process: "sigkill", "sigstop", "sigcont", "sigterm".
+function Node:kill(signal)
+  assert(uv.kill(self.pid, signal))
+end
+
+--- Waits until the node's OS process has ended.
+---@async
+function Node:wait_exit(timeout_ms)
+  if self.handle then
+    assert(async.await(timeout_ms or 10000, function(done)
+      self.on_exit = function()
+        done(true)
+      end
+    end))
+  end
+  if self.socket then
+    self.socket:close()
+    self.socket = nil
+  end
+end
+
+--- Ends the node at once. May be called twice.
+---@async
+function Node:stop()
+  if self.handle then
+    uv.kill(self.pid, "sigkill")
+  end
+  self:wait_exit()
+end
+
+return M
