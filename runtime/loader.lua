@@ -1,0 +1,167 @@
+--- Finding and loading the Lua files of users: watchers, domains, prompts, client registries.
+---
+--- Domains and prompts are looked up beside the watcher file's folder and in it, then in the folder
+--- of `--dir` or `BEAMLENS_DIR`, then in /etc/beamlens, then among the embedded files. Nothing is
+--- found merely because it lies in the current folder.
+
+local core = require("host.core")
+local suggest = require("runtime.suggest")
+local uv = require("luv")
+
+local M = {}
+
+local function read_file(path)
+  local file, err = io.open(path, "rb")
+  if not file then
+    return nil, err
+  end
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+--- Reads a file. The error names the path once.
+---@return string? text
+---@return string? err
+function M.read(path)
+  local text, err = read_file(path)
+  if not text then
+    return nil, tostring(err)
+  end
+  return text
+end
+
+---@class loader.Loader
+local Loader = {}
+local loader_mt = { __index = Loader }
+
+--- Creates a loader.
+---@param opts { dir?: string, env?: fun(name: string): string? }
+---@return loader.Loader
+function M.new(opts)
+  local env = opts.env or os.getenv
+  return setmetatable({ dir = opts.dir or env("BEAMLENS_DIR"), env = env }, loader_mt)
+end
+
+-- The folders that may hold `kind` ("domains", "prompts") for a watcher file, nearest first.
+function Loader:folders(kind, watcher_file)
+  local folders = {}
+  if watcher_file then
+    local folder = watcher_file:match("^(.*)/[^/]*$") or "."
+    folders[#folders + 1] = folder .. "/../" .. kind
+    folders[#folders + 1] = folder .. "/" .. kind
+  end
+  if self.dir then
+    folders[#folders + 1] = self.dir .. "/" .. kind
+  end
+  folders[#folders + 1] = "/etc/beamlens/" .. kind
+  return folders
+end
+
+--- Finds a domain or prompt by name.
+---@param kind "domains"|"prompts"
+---@param name string
+---@param watcher_file? string
+---@return { source: string, chunk_name: string, path?: string }? found `path` is nil when embedded.
+---@return string? err
+function Loader:find(kind, name, watcher_file)
+  if not name:find("^[%w_-]+$") then
+    return nil, ("%q is not a name: use letters, digits, _ and -"):format(name)
+  end
+  for _, folder in ipairs(self:folders(kind, watcher_file)) do
+    local path = ("%s/%s.lua"):format(folder, name)
+    if uv.fs_stat(path) then
+      local source, err = read_file(path)
+      if not source then
+        return nil, err
+      end
+      return { source = source, chunk_name = path, path = path }
+    end
+  end
+  local embedded = ("%s/%s.lua"):format(kind, name)
+  local source = core.embedded(embedded)
+  if source then
+    return { source = source, chunk_name = embedded }
+  end
+  local names = self:names(kind, watcher_file)
+  return nil, ("no %s %q%s"):format(kind:sub(1, -2), name, suggest.hint(name, names))
+end
+
+--- The names of all domains or prompts that a watcher file could use, sorted.
+---@return string[]
+function Loader:names(kind, watcher_file)
+  local names = {}
+  for _, folder in ipairs(self:folders(kind, watcher_file)) do
+    local scan = uv.fs_scandir(folder)
+    for name in function()
+      return scan and uv.fs_scandir_next(scan)
+    end do
+      names[name:match("^(.*)%.lua$") or ""] = true
+    end
+  end
+  for _, path in ipairs(core.embedded_paths()) do
+    names[path:match("^" .. kind .. "/(.*)%.lua$") or ""] = true
+  end
+  names[""] = nil
+  return suggest.keys(names)
+end
+
+--- Compiles and runs a user's file: all globals can be read, none written, and `extra` are added.
+--- The JIT is off for all that the file defines, so that a runaway function can be stopped.
+---@param source string
+---@param chunk_name string A path, for errors.
+---@param extra? table<string, any>
+---@return any value What the file returns.
+---@return string? err `FILE:LINE: message`
+function M.run(source, chunk_name, extra)
+  local chunk, err = load(source, "@" .. chunk_name, "t", setmetatable({}, {
+    __index = function(_, name)
+      local value = extra and extra[name]
+      if value == nil then
+        value = rawget(_G, name)
+      end
+      if value == nil then
+        error(("undeclared global %q"):format(tostring(name)), 2)
+      end
+      return value
+    end,
+    __newindex = function(_, name)
+      error(("assignment to global %q: declare it with `local`"):format(tostring(name)), 2)
+    end,
+  }))
+  if not chunk then
+    return nil, err
+  end
+  jit.off(chunk, true)
+  local ok, value = pcall(chunk)
+  if not ok then
+    return nil, tostring(value)
+  end
+  if value == nil then
+    return nil, ("%s:1: the file returns nothing; end it with `return {…}`"):format(chunk_name)
+  end
+  return value
+end
+
+--- The line on which a field is set in a source text: the n-th line that holds `field =`.
+---@param source string
+---@param field string
+---@param nth? integer Default: 1.
+---@return integer line 1 when it is not found.
+function M.line_of(source, field, nth)
+  local line, left = 0, nth or 1
+  local pattern = "%f[%w_]" .. field:gsub("%W", "%%%0") .. "%f[^%w_]%s*=[^=]"
+  for text in (source .. "\n"):gmatch("(.-)\n") do
+    line = line + 1
+    local code = text:gsub("%-%-.*$", "") .. " "
+    if code:find(pattern) then
+      left = left - 1
+      if left == 0 then
+        return line
+      end
+    end
+  end
+  return nth and nth > 1 and M.line_of(source, field) or 1
+end
+
+return M

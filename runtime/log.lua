@@ -1,0 +1,250 @@
+--- The event stream of `run`: every telemetry event as a line of JSON, or short lines for people.
+
+local json = require("runtime.json")
+local telemetry = require("runtime.telemetry")
+local units = require("runtime.units")
+
+local M = {}
+
+local CALM_LINE_EVERY_MS = 3600000
+
+local COLOURS = {
+  critical = "\27[1;31m", warning = "\27[33m", observing = "\27[36m", info = "\27[36m",
+  healthy = "\27[32m", dim = "\27[2m", off = "\27[0m",
+}
+
+--- One event as one line of JSON.
+---@return string
+function M.json_line(time_ms, event, measurements, metadata)
+  return json.encode({
+    time = units.format_time(time_ms),
+    event = event,
+    measurements = json.object(measurements),
+    metadata = json.object(metadata),
+  })
+end
+
+-- A metric's value with the unit that its name ends in.
+local function format_metric(name, value)
+  if value == json.null or value == nil then
+    return name .. " unknown"
+  end
+  local base, unit = name:match("^(.*)_(pct)$")
+  if not base then
+    base, unit = name:match("^(.*)_(mb)$")
+  end
+  if unit == "pct" then
+    return ("%s %.1f %%"):format(base:gsub("_utilization", ""):gsub("_", " "), value)
+  elseif unit == "mb" then
+    return ("%s %s"):format(base:gsub("_", " "), units.format_size(value * 1024 * 1024))
+  elseif type(value) == "number" then
+    return ("%s %s"):format(name:gsub("_", " "), units.format_count(value))
+  end
+  return ("%s %s"):format(name, tostring(value))
+end
+
+local function format_eta(seconds)
+  return seconds and ", limit in about " .. units.format_duration(seconds * 1000) or ""
+end
+
+--- A finding in one line: type, subject, value against threshold, rate.
+local function describe_finding(finding)
+  if finding.summary then
+    return ("%s: %s"):format(finding.type, finding.summary)
+  end
+  return ("%s %s: %s (threshold %s)%s"):format(finding.type, finding.subject or "",
+    units.format_count(finding.value or 0), units.format_count(finding.threshold or 0),
+    format_eta(finding.eta_s))
+end
+
+local function format_figures(alert)
+  local parts = {}
+  for _, figure in ipairs(alert.figures or {}) do
+    if type(figure.value) == "number" then
+      local before = type(figure.before) == "number" and figure.before ~= figure.value
+        and (" (was %s)"):format(units.format_count(figure.before)) or ""
+      parts[#parts + 1] = ("%s %s%s%s"):format(figure.name:gsub("_", " "),
+        units.format_count(figure.value),
+        figure.unit and figure.unit ~= "count" and " " .. figure.unit or "", before)
+    end
+  end
+  local trend = alert.trend or {}
+  if type(trend.per_s) == "number" then
+    parts[#parts + 1] = ("trend %+.0f/s%s"):format(trend.per_s,
+      type(trend.eta_s) == "number" and format_eta(trend.eta_s) or "")
+  end
+  return table.concat(parts, ", ")
+end
+
+-- Text for the events that people want to see: (measurements, metadata, paint) -> lines.
+local TEXT = {}
+
+TEXT["beamlens.node.up"] = function(measurements, metadata)
+  return ("connected to %s, OTP %s, as %s, in %d ms"):format(metadata.node,
+    metadata.otp_release or "?", metadata.own_name or "?", measurements.duration or 0)
+end
+
+TEXT["beamlens.node.down"] = function(measurements, metadata, paint)
+  return paint("critical", metadata.was_up and "lost" or "down") .. (" %s: %s; next try in %s")
+    :format(metadata.node, metadata.error, units.format_duration(measurements.retry_ms or 0))
+end
+
+TEXT["beamlens.node.unresponsive"] = function(measurements, metadata, paint)
+  return paint("warning", "silent") .. (" %s has not answered for %s"):format(metadata.node,
+    units.format_duration(measurements.silent_ms or 0))
+end
+
+TEXT["beamlens.node.restarted"] = function(_, metadata, paint)
+  return paint("info", "restarted") .. " " .. metadata.node
+end
+
+TEXT["beamlens.watcher.state_change"] = function(_, metadata, paint)
+  return ("state   %s -> %s: %s"):format(metadata.from, paint(metadata.to, metadata.to),
+    metadata.reason or "")
+end
+
+TEXT["beamlens.finding.pending"] = function(_, metadata)
+  return "pending " .. describe_finding(metadata.finding)
+end
+
+TEXT["beamlens.finding.firing"] = function(_, metadata, paint)
+  return paint(metadata.finding.severity, "firing") .. "  " .. describe_finding(metadata.finding)
+end
+
+TEXT["beamlens.finding.cleared"] = function(measurements, metadata, paint)
+  return paint("healthy", "cleared") .. (" %s %s after %s"):format(metadata.finding.type,
+    metadata.finding.subject or "", units.format_duration(measurements.duration or 0))
+end
+
+TEXT["beamlens.watcher.alert_fired"] = function(_, metadata, paint)
+  local alert = metadata.alert
+  return ("%s %s %s %s (%s) %s\n         %s\n         %s"):format(
+    paint(alert.severity, "ALERT"), alert.id, paint(alert.severity, alert.severity), alert.type,
+    metadata.cause, alert.title or "", alert.summary or "", format_figures(alert))
+end
+
+TEXT["beamlens.watcher.alert_resolved"] = function(measurements, metadata, paint)
+  local alert = metadata.alert
+  return paint("healthy", "resolved") .. (" %s %s %s after %s"):format(alert.id, alert.type,
+    alert.subject or "", units.format_duration(measurements.duration or 0))
+end
+
+TEXT["beamlens.watcher.llm_error"] = function(measurements, metadata, paint)
+  return paint("warning", "model") .. (" %s; the rules decide, next try in %s"):format(
+    metadata.error, units.format_duration(measurements.retry_ms or 0))
+end
+
+TEXT["beamlens.watcher.crashed"] = function(measurements, metadata, paint)
+  return paint("critical", "crashed") .. (": %s; restart in %s"):format(
+    tostring(metadata.error):match("^[^\n]*"),
+    units.format_duration(measurements.restart_ms or 0))
+end
+
+for _, name in ipairs({ "beamlens.watcher.hook_failed", "beamlens.rule.failed",
+  "beamlens.sampler.failed", "beamlens.handler.failed", "beamlens.reload.failed" }) do
+  TEXT[name] = function(_, metadata, paint)
+    return paint("warning", name:match("^beamlens%.(.*)$")) .. (": %s"):format(
+      tostring(metadata.error):match("^[^\n]*"))
+  end
+end
+
+TEXT["beamlens.reload.applied"] = function(_, metadata)
+  return "reloaded " .. metadata.file
+end
+
+-- A copy for a terminal: whoever named a process wrote these texts, so control characters go.
+local function clean(value, depth)
+  if type(value) == "string" then
+    return (value:gsub("%c", " "))
+  elseif type(value) ~= "table" or depth == 0 then
+    return value
+  end
+  local copy = {}
+  for key, item in pairs(value) do
+    copy[key] = clean(item, depth - 1)
+  end
+  return copy
+end
+
+---@class log.Log
+local Log = {}
+local log_mt = { __index = Log }
+
+--- Creates a log that prints the bus's events.
+---@param opts { output: output.Output, format: "text"|"json", telemetry: telemetry.Bus,
+---  clock: clock.Clock, key_metrics: fun(domain: string): string[] }
+--- `key_metrics` names the figures that a line about a domain shows.
+---@return log.Log
+function M.new(opts)
+  local self = setmetatable({
+    output = opts.output,
+    format = opts.format,
+    clock = opts.clock,
+    key_metrics = opts.key_metrics,
+    calm_at = {}, -- "watcher node" -> when its last line was printed
+    shown = {}, -- "watcher node" -> true after its first figures
+  }, log_mt)
+  assert(opts.telemetry:attach_many("beamlens-log", telemetry.event_names(), function(...)
+    self:on_event(...)
+  end))
+  return self
+end
+
+local function painter(self)
+  if not self.output.is_terminal then
+    return function(_, text)
+      return text
+    end
+  end
+  return function(colour, text)
+    return (COLOURS[colour] or "") .. text .. COLOURS.off
+  end
+end
+
+-- The first figures of a watcher, and one calm line an hour.
+local function figures_line(self, metadata)
+  local key = ("%s %s"):format(metadata.watcher, metadata.node)
+  local now = self.clock.now_ms()
+  if self.shown[key] and now - (self.calm_at[key] or now) < CALM_LINE_EVERY_MS then
+    return nil
+  end
+  self.shown[key], self.calm_at[key] = true, now
+  local parts = {}
+  for _, metric in ipairs(self.key_metrics(metadata.domain)) do
+    parts[#parts + 1] = format_metric(metric, metadata.data[metric])
+  end
+  return "figures " .. table.concat(parts, ", ")
+end
+
+function Log:on_event(event, measurements, metadata)
+  local now = self.clock.wall_ms()
+  if self.format == "json" then
+    self.output:write_line(M.json_line(now, event, measurements, metadata))
+    return
+  end
+  local line
+  if event == "beamlens.sampler.sample" then
+    line = figures_line(self, metadata)
+  elseif TEXT[event] then
+    line = TEXT[event](measurements, clean(metadata, 4), painter(self))
+    if metadata.watcher then
+      self.calm_at[("%s %s"):format(metadata.watcher, metadata.node)] = self.clock.now_ms()
+    end
+  end
+  if line then
+    self:write(metadata.watcher, line)
+  end
+end
+
+--- Prints a line that is not an event, in the text format only.
+---@param watcher? string
+---@param text string
+function Log:write(watcher, text)
+  if self.format == "text" then
+    local prefix = watcher and ("[%s] "):format(watcher) or ""
+    local clock = units.format_clock(self.clock.wall_ms())
+    self.output:write_line(("%s %s%s"):format(clock, prefix, text))
+  end
+end
+
+return M

@@ -1,0 +1,373 @@
+--- Watcher files: reading them, checking every field, and bringing them into the one form that the
+--- rest of the runtime uses (durations in ms, sizes in bytes, defaults filled in).
+
+local loader = require("runtime.loader")
+local suggest = require("runtime.suggest")
+local units = require("runtime.units")
+
+local M = {}
+
+local MAX_INSTRUCTIONS = 8192
+
+--- Readers of one value each: return the normalised value, or nil and what is wrong.
+
+local function text(value)
+  if type(value) ~= "string" or value == "" then
+    return nil, ("must be text, not %s"):format(value == "" and "empty" or type(value))
+  end
+  return value
+end
+
+local function name(value)
+  local ok, err = text(value)
+  if not ok then
+    return nil, err
+  end
+  if not value:find("^[%w_%-%.]+$") then
+    return nil, ("%q is not a name: use letters, digits, _, - and ."):format(value)
+  end
+  return value
+end
+
+local function instructions(value)
+  local ok, err = text(value)
+  if ok and #value > MAX_INSTRUCTIONS then
+    return nil, ("has %d bytes; at most %d are allowed"):format(#value, MAX_INSTRUCTIONS)
+  end
+  return ok, err
+end
+
+local function duration(min_ms)
+  return function(value)
+    local ms, err = units.duration_ms(value)
+    if ms and ms < min_ms then
+      return nil, ("must be at least %s"):format(units.format_duration(min_ms))
+    end
+    return ms, err
+  end
+end
+
+local function size(min_bytes)
+  return function(value)
+    local bytes, err = units.size_bytes(value)
+    if bytes and bytes < min_bytes then
+      return nil, ("must be at least %s"):format(units.format_size(min_bytes))
+    end
+    return bytes, err
+  end
+end
+
+local function number(min, whole)
+  return function(value)
+    if type(value) ~= "number" or value ~= value or value < min or (whole and value % 1 ~= 0) then
+      return nil, ("must be a %snumber, at least %s"):format(whole and "whole " or "", min)
+    end
+    return value
+  end
+end
+
+local function func(value)
+  if type(value) ~= "function" then
+    return nil, ("must be a function, not a %s"):format(type(value))
+  end
+  return value
+end
+
+local function any_table(value)
+  if type(value) ~= "table" then
+    return nil, ("must be a table, not a %s"):format(type(value))
+  end
+  return value
+end
+
+-- A table of known fields, each with its own reader and default. `rename` maps to the inner name.
+local function record(fields)
+  return function(value)
+    local ok, err = any_table(value)
+    if not ok then
+      return nil, err
+    end
+    local result = {}
+    for key, item in pairs(value) do
+      local field = fields[key]
+      if not field then
+        return nil, ("unknown field %q%s"):format(tostring(key),
+          suggest.hint(tostring(key), suggest.keys(fields)))
+      end
+      local read, problem = field.read(item)
+      if read == nil then
+        return nil, ("%s %s"):format(key, problem)
+      end
+      result[field.as or key] = read
+    end
+    for key, field in pairs(fields) do
+      if result[field.as or key] == nil then
+        result[field.as or key] = field.default
+      end
+    end
+    return result
+  end
+end
+
+local function nodes(value)
+  local list = type(value) == "table" and value or { value }
+  for _, node in ipairs(list) do
+    if type(node) ~= "string" then
+      return nil, ("must be a node's name or a list of them, not a %s"):format(type(node))
+    end
+    if node:find("^cluster:") then
+      return nil, ("%q: following a cluster is not available yet; list its nodes"):format(node)
+    end
+    if not node:find("^[^@%s]+@[^@%s]+$") then
+      return nil, ("%q is not a node's name; write name@host, as node() prints it"):format(node)
+    end
+  end
+  if #list == 0 then
+    return nil, "names no node"
+  end
+  return { unpack(list) }
+end
+
+local function clock_time(value)
+  local h, m = tostring(value):match("^(%d%d):(%d%d)$")
+  if not h or tonumber(h) > 23 or tonumber(m) > 59 then
+    return nil, ("%q is not a time of day; write 02:30"):format(tostring(value))
+  end
+  return value
+end
+
+local function timezone(value)
+  if value ~= "UTC" then
+    return nil, ("%q: only UTC is known"):format(tostring(value))
+  end
+  return value
+end
+
+local mute_window = record({
+  from = { read = clock_time },
+  to = { read = clock_time },
+  tz = { read = timezone, default = "UTC" },
+  types = { read = any_table },
+})
+
+local function mute(value)
+  if type(value) ~= "table" then
+    return nil, "must be a list of { from = …, to = …, tz = \"UTC\", types = {…} }"
+  end
+  local list = {}
+  for i, window in ipairs(value) do
+    local read, err = mute_window(window)
+    if not read then
+      return nil, ("[%d]: %s"):format(i, err)
+    end
+    if not read.from or not read.to then
+      return nil, ("[%d]: needs `from` and `to`"):format(i)
+    end
+    list[i] = read
+  end
+  return list
+end
+
+local rule_change = record({
+  enabled = { read = function(value)
+    if type(value) ~= "boolean" then
+      return nil, "must be true or false"
+    end
+    return value
+  end },
+  hold = { read = duration(0), as = "hold_ms" },
+  clear_hold = { read = duration(0), as = "clear_hold_ms" },
+  severity = { read = function(value)
+    if value == "info" or value == "warning" or value == "critical" then
+      return value
+    end
+    return nil, "must be info, warning or critical"
+  end },
+})
+
+-- By type: changes to a domain's rules. In the list part: further detectors.
+local function rules(value)
+  local ok, err = any_table(value)
+  if not ok then
+    return nil, err
+  end
+  local result = {}
+  for key, item in pairs(value) do
+    if type(key) == "number" then
+      result[key] = item
+    else
+      local change, problem = rule_change(item)
+      if not change then
+        return nil, ("%s: %s"):format(key, problem)
+      end
+      result[key] = change
+    end
+  end
+  return result
+end
+
+local function handlers(value)
+  local ok, err = any_table(value)
+  if not ok then
+    return nil, err
+  end
+  for i, handler in ipairs(value) do
+    local id, event, fn = unpack(type(handler) == "table" and handler or {})
+    if type(id) ~= "string" or type(event) ~= "string" or type(fn) ~= "function" then
+      return nil, ("[%d]: must be { \"id\", \"event\", function(…) end }"):format(i)
+    end
+  end
+  return value
+end
+
+-- Every field of a watcher, its reader, its default, and its name in a policy.
+local FIELDS = {
+  name = { read = name },
+  domain = { read = name },
+  node = { read = nodes, as = "nodes" },
+  prompt = { read = name, default = "watcher" },
+  client = { read = text },
+  clients = { read = any_table },
+  instructions = { read = instructions },
+  sample = { read = duration(1000), as = "sample_ms", default = 10000 },
+  wait = { read = record({
+    min = { read = duration(1000), as = "min_ms", default = 10000 },
+    max = { read = duration(1000), as = "max_ms", default = 1800000 },
+  }), default = { min_ms = 10000, max_ms = 1800000 } },
+  limits = { read = record({
+    calls_per_cycle = { read = number(1, true), default = 15 },
+    tokens_per_hour = { read = number(0) },
+    usd_per_day = { read = number(0) },
+  }), default = { calls_per_cycle = 15 } },
+  execute = { read = record({
+    wall = { read = duration(10), as = "wall_ms", default = 10000 },
+    cpu = { read = duration(10), as = "cpu_ms", default = 2000 },
+    memory = { read = size(1024 ^ 2), as = "memory_bytes", default = 64 * 1024 ^ 2 },
+    callbacks = { read = number(0, true), default = 100 },
+    result = { read = size(64), as = "result_bytes", default = 8192 },
+  }), default = { wall_ms = 10000, cpu_ms = 2000, memory_bytes = 64 * 1024 ^ 2, callbacks = 100,
+    result_bytes = 8192 } },
+  history = { read = record({
+    snapshots = { read = number(1, true), default = 100 },
+    alerts = { read = number(1, true), default = 100 },
+  }), default = { snapshots = 100, alerts = 100 } },
+  renotify = { read = duration(1000), as = "renotify_ms", default = 3600000 },
+  mute = { read = mute, default = {} },
+  cookie_file = { read = text },
+  rules = { read = rules, default = {} },
+  guard = { read = func },
+  on_alert = { read = func },
+  on_state = { read = func },
+  redact = { read = func },
+  handlers = { read = handlers, default = {} },
+}
+
+-- Reads one watcher table. Mistakes go to report(field, message).
+local function read_watcher(raw, report)
+  local policy = {}
+  for key, value in pairs(raw) do
+    local field = FIELDS[key]
+    if not field then
+      report(tostring(key), ("unknown field %q%s"):format(tostring(key),
+        suggest.hint(tostring(key), suggest.keys(FIELDS))))
+    else
+      local read, err = field.read(value)
+      if read == nil then
+        report(key, ("%s %s"):format(key, err))
+      end
+      policy[field.as or key] = read
+    end
+  end
+  for key, field in pairs(FIELDS) do
+    if policy[field.as or key] == nil then
+      policy[field.as or key] = field.default
+    end
+  end
+  if not raw.domain then
+    report("domain", "domain is missing: name one, such as domain = \"beam\"")
+  end
+  if policy.wait and policy.wait.min_ms > policy.wait.max_ms then
+    report("wait", "wait.min is longer than wait.max")
+  end
+  return policy
+end
+
+local function is_list(value)
+  return value[1] ~= nil
+end
+
+-- One policy per node, each with a name of its own within the file.
+local function expand(policy, out)
+  for _, node in ipairs(policy.nodes or {}) do
+    local copy = {}
+    for key, value in pairs(policy) do
+      copy[key] = value
+    end
+    copy.nodes, copy.node = nil, node
+    out[#out + 1] = copy
+  end
+end
+
+--- Reads a watcher file.
+---@param path string
+---@param opts { node?: string, env: fun(name: string): string? } `node` overrides every watcher's.
+---@return table[]? policies One per (watcher table, node).
+---@return string[]? errors `FILE:LINE: message` each.
+function M.load(path, opts)
+  local source, err = loader.read(path)
+  if not source then
+    return nil, { err }
+  end
+  return M.parse(source, path, opts)
+end
+
+--- As `load`, from a source text.
+function M.parse(source, path, opts)
+  local value, err = loader.run(source, path, {
+    env = function(variable, default)
+      return opts.env(variable) or default
+    end,
+  })
+  if err then
+    return nil, { err }
+  end
+  if type(value) ~= "table" then
+    return nil, { ("%s:1: the file returns a %s; it must return a watcher table, or a list of them")
+      :format(path, type(value)) }
+  end
+  local list = is_list(value) and value or { value }
+  local errors, policies = {}, {}
+  local base = path:match("([^/]+)%.lua$") or path
+  for i, raw in ipairs(list) do
+    local function report(field, message)
+      local line = loader.line_of(source, field, i)
+      errors[#errors + 1] = ("%s:%d: %s"):format(path, line, message)
+    end
+    if type(raw) ~= "table" then
+      report("return", ("watcher %d is a %s, not a table"):format(i, type(raw)))
+    else
+      local policy = read_watcher(raw, report)
+      policy.name = policy.name
+        or (#list > 1 and ("%s-%s"):format(base, tostring(raw.domain)) or base)
+      policy.file = path
+      policy.nodes = opts.node and { opts.node } or policy.nodes
+      if not policy.nodes and raw.node == nil then
+        report("node", "no node: set `node` here, --node NAME or BEAMLENS_NODE")
+      end
+      expand(policy, policies)
+    end
+  end
+  if #errors > 0 then
+    table.sort(errors)
+    return nil, errors
+  end
+  return policies
+end
+
+--- The known fields of a watcher, sorted. For docs and suggestions.
+---@return string[]
+function M.field_names()
+  return suggest.keys(FIELDS)
+end
+
+return M

@@ -1,0 +1,94 @@
+local policy = require("runtime.policy")
+
+local function parse(body, opts)
+  opts = opts or {}
+  opts.env = opts.env or function() end
+  return policy.parse(body, "watchers/shop.lua", opts)
+end
+
+describe("policy", function()
+  it("fills in the defaults", function()
+    local list = assert(parse('return { domain = "beam", node = "a@h" }'))
+    local p = list[1]
+    assert.are.equal(1, #list)
+    assert.are.equal("shop", p.name)
+    assert.are.equal("a@h", p.node)
+    assert.are.equal("watcher", p.prompt)
+    assert.are.equal(10000, p.sample_ms)
+    assert.are.same({ min_ms = 10000, max_ms = 1800000 }, p.wait)
+    assert.are.equal(15, p.limits.calls_per_cycle)
+    assert.are.equal(64 * 1024 * 1024, p.execute.memory_bytes)
+    assert.are.equal(8192, p.execute.result_bytes)
+    assert.are.equal(3600000, p.renotify_ms)
+  end)
+
+  it("reads units, nested fields and changes of rules", function()
+    local p = assert(parse([[return {
+      name = "x", domain = "beam", node = "a@h", sample = "2s", wait = { max = "1m" },
+      execute = { wall = "1s", result = "4KiB" },
+      rules = { mailbox_growth = { hold = "20s" }, runaway_process = { enabled = false } },
+      mute = { { from = "02:00", to = "03:00", types = { "mailbox_growth" } } },
+    }]]))[1]
+    assert.are.equal(2000, p.sample_ms)
+    assert.are.same({ min_ms = 10000, max_ms = 60000 }, p.wait)
+    assert.are.equal(1000, p.execute.wall_ms)
+    assert.are.equal(2000, p.execute.cpu_ms)
+    assert.are.equal(4096, p.execute.result_bytes)
+    assert.are.same({ hold_ms = 20000 }, p.rules.mailbox_growth)
+    assert.are.same({ enabled = false }, p.rules.runaway_process)
+    assert.are.equal("UTC", p.mute[1].tz)
+  end)
+
+  it("makes one policy per node and names those of a list after the file", function()
+    local list = assert(parse([[return {
+      { domain = "beam", node = { "a@h", "b@h" } },
+      { domain = "beam", name = "second", node = "c@h" },
+    }]]))
+    assert.are.equal(3, #list)
+    assert.are.equal("shop-beam", list[1].name)
+    assert.are.equal("b@h", list[2].node)
+    assert.are.equal("second", list[3].name)
+  end)
+
+  it("takes the node from env() and lets an option override it", function()
+    local source = 'return { domain = "beam", node = env("NODE", "default@h") }'
+    assert.are.equal("default@h", assert(parse(source))[1].node)
+    assert.are.equal("set@h", assert(parse(source, {
+      env = function(name)
+        return name == "NODE" and "set@h" or nil
+      end,
+    }))[1].node)
+    assert.are.equal("given@h", assert(parse(source, { node = "given@h" }))[1].node)
+  end)
+
+  it("reports every mistake with its file and line", function()
+    local list, errors = parse([[return {
+  domain = "beam",
+  node = "no-host",
+  sampel = "10s",
+  sample = "10 s",
+  wait = { min = "2m", max = "1m" },
+  execute = { memroy = "1MiB" },
+}]])
+    assert.is_nil(list)
+    assert.are.same({
+      'watchers/shop.lua:3: node "no-host" is not a node\'s name; write name@host, as node() '
+        .. "prints it",
+      'watchers/shop.lua:4: unknown field "sampel"; did you mean "sample"?',
+      'watchers/shop.lua:5: sample "10 s" is not a duration: write 250ms, 10s, 5m, 1h30m or 2d',
+      "watchers/shop.lua:6: wait.min is longer than wait.max",
+      'watchers/shop.lua:7: execute unknown field "memroy"; did you mean "memory"?',
+    }, errors)
+  end)
+
+  it("explains files that do not load", function()
+    assert.matches("^watchers/shop.lua:1: ", select(2, parse("return {"))[1])
+    assert.matches("^watchers/shop.lua:2: boom", select(2, parse("\nerror('boom')"))[1])
+    assert.matches("returns nothing", select(2, parse("local x = 1"))[1])
+    assert.matches("returns a number", select(2, parse("return 1"))[1])
+    assert.matches("declare it with `local`", select(2, parse("x = 1 return {}"))[1])
+    assert.matches('undeclared global "nothing"', select(2, parse("return { nothing }"))[1])
+    assert.matches("no node: set `node` here", select(2, parse('return { domain = "beam" }'))[1])
+    assert.matches("domain is missing", select(2, parse('return { node = "a@h" }'))[1])
+  end)
+end)
