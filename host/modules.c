@@ -14,10 +14,17 @@
 
 #include "embedded.h"
 
+// clang-format off: one module a line
 static const luaL_Reg natives[] = {
-    {"host.core", luaopen_host_core}, {"luv", luaopen_luv}, {"cjson", luaopen_cjson},
-    {"lpeg", luaopen_lpeg},           {NULL, NULL},
+    {"host.core", luaopen_host_core},
+    {"host.json", luaopen_host_json},
+    {"luv", luaopen_luv},
+    {"cjson", luaopen_cjson},
+    {"cjson.safe", luaopen_cjson_safe},
+    {"lpeg", luaopen_lpeg},
+    {NULL, NULL},
 };
+// clang-format on
 
 // Opens an embedded Lua module; its index in `embedded` is the upvalue.
 static int open_embedded(lua_State *L)

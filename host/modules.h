@@ -6,6 +6,10 @@
 #include <lua.h>
 
 int luaopen_host_core(lua_State *L);
+int luaopen_host_json(lua_State *L);
+
+// Of lua-cjson, whose header leaves it out.
+int luaopen_cjson_safe(lua_State *L);
 
 // Registers every native module and every embedded Lua module in package.preload.
 void modules_register(lua_State *L);

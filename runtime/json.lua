@@ -1,0 +1,70 @@
+--- JSON, and the null of the whole runtime.
+---
+--- Encoding is the host's own: numbers keep every digit, object keys are sorted (so that equal
+--- values are equal bytes), text is always valid UTF-8. Decoding is lua-cjson's.
+
+local cjson = require("cjson.safe").new()
+local native = require("host.json")
+
+local M = {}
+
+local MAX_DEPTH = 128
+cjson.decode_max_depth(MAX_DEPTH)
+cjson.decode_invalid_numbers(false)
+
+--- The null of JSON, of Erlang's `nil` and `null`, and of missing figures: one light userdata,
+--- `cjson.null`. It is true in conditions: compare with `== json.null`.
+M.null = native.null
+
+--- Encodes any value; never fails. Holes in arrays are null; what has no JSON form is named in
+--- brackets (`"<function>"`, `"<cycle>"`, `"<too deep>"` below 128 levels); NaN and infinities are
+--- text; each bad byte of a string is U+FFFD; of two keys that print alike one is kept.
+---@param value any An unmarked empty table is `[]`.
+---@return string text
+function M.encode(value)
+  return (native.encode(value))
+end
+
+--- Encodes a value that must survive: functions, userdata, cycles, keys that are tables and more
+--- than 128 levels are errors. Text and numbers are treated as by `encode`.
+---@param value any
+---@return string? text
+---@return string? err
+---@return string? code `"EJSON"`
+function M.encode_strict(value)
+  return native.encode_strict(value)
+end
+
+--- Decodes a JSON text; never raises.
+---@param text string
+---@return any value Null is `json.null`; nil with an error.
+---@return string? err
+---@return string? code `"EJSON"`: not JSON, or more than 128 levels.
+function M.decode(text)
+  if type(text) ~= "string" then
+    return nil, ("EJSON: expected text, got a %s"):format(type(text)), "EJSON"
+  end
+  local value, err = cjson.decode(text)
+  if value == nil then
+    return nil, "EJSON: " .. tostring(err), "EJSON"
+  end
+  return value
+end
+
+--- Marks a table as a list: it prints as `[]` even when empty (as unmarked ones do).
+---@generic T: table
+---@param t T
+---@return T t The same table.
+function M.array(t)
+  return setmetatable(t, native.array_mt)
+end
+
+--- Marks a table as an object: it prints as `{}` when empty, and its numbers as text keys.
+---@generic T: table
+---@param t T
+---@return T t The same table.
+function M.object(t)
+  return setmetatable(t, native.object_mt)
+end
+
+return M

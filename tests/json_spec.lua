@@ -1,0 +1,187 @@
+local cjson = require("cjson")
+local json = require("runtime.json")
+local native = require("host.json")
+
+local function deep(levels)
+  local t = {}
+  for _ = 1, levels do
+    t = { t }
+  end
+  return t
+end
+
+describe("json.encode", function()
+  it("prints whole numbers plainly and others with the fewest exact digits", function()
+    assert.are.equal("[0,0]", (json.encode({ 0, -0.0 })))
+    local cases = {
+      [1] = "1", [-7] = "-7", [0.1] = "0.1", [1 / 3] = "0.3333333333333333",
+      [1795466985123] = "1795466985123", [2 ^ 53 - 1] = "9007199254740991",
+      [2 ^ 53] = "9007199254740992", [2 ^ 63] = "9.223372036854776e+18",
+      [5e-324] = "4.94065645841247e-324", [1e300] = "1e+300",
+    }
+    for number, text in pairs(cases) do
+      assert.are.equal(text, (json.encode(number)))
+    end
+  end)
+
+  it("says what it replaced", function()
+    local cyclic = {}
+    cyclic.self = cyclic
+    local cases = {
+      { 0 / 0, '"NaN"' }, { 1 / 0, '"Infinity"' }, { -1 / 0, '"-Infinity"' },
+      { print, '"<function>"' }, { coroutine.create(print), '"<thread>"' },
+      { io.stdout, '"<userdata>"' }, { cyclic, '{"self":"<cycle>"}' },
+      { "a\255b\192\128", '"a\239\191\189b\239\191\189\239\191\189"' },
+      { { [{}] = 1 }, '{"<table 0x1>":1}' }, { { [1] = 1, ["1"] = 2, x = 3 }, nil },
+      { require("ffi").new("int"), '"<cdata>"' },
+    }
+    for _, case in ipairs(cases) do
+      local text, lossy = native.encode(case[1])
+      assert.is_true(lossy)
+      if case[2] then
+        assert.are.equal(case[2], text)
+      end
+    end
+    assert.is_false(select(2, native.encode({ 1, "a", true, json.null })))
+  end)
+
+  it("cuts below 128 levels", function()
+    assert.are.equal(("["):rep(128) .. '"<too deep>"' .. ("]"):rep(128), (json.encode(deep(200))))
+  end)
+
+  it("escapes controls and keeps all valid text", function()
+    assert.are.equal('"\\"\\\\/\\n\\r\\t\\b\\f\\u0000\\u001f\127"',
+      (json.encode('"\\/\n\r\t\b\f\0\31\127')))
+    local text = "ä€😀\u{10ffff}\u{fffd}"
+    assert.are.equal('"' .. text .. '"', (json.encode(text)))
+    local wrong_ones = { "\237\160\128", "\244\144\128\128", "\224\128\128", "\226\130", "\128" }
+    for _, wrong in ipairs(wrong_ones) do
+      assert.are.equal("\239\191\189", json.encode(wrong):match("^\"(\239\191\189)"))
+      assert.is_true(select(2, native.encode(wrong)))
+    end
+  end)
+
+  it("tells arrays from objects, and fills holes with null", function()
+    assert.are.equal("[]", (json.encode({})))
+    assert.are.equal("[1,2,3]", (json.encode({ 1, 2, 3 })))
+    assert.are.equal("[1,null,3]", (json.encode({ 1, nil, 3 })))
+    assert.are.equal('{"1":1,"1000":2}', (json.encode({ [1] = 1, [1000] = 2 })))
+    assert.are.equal('{"-1":1,"0":0,"1.5":2,"true":3}',
+      (json.encode({ [-1] = 1, [0] = 0, [1.5] = 2, [true] = 3 })))
+  end)
+
+  it("prints marked tables as marked, at any depth", function()
+    assert.are.equal('{"a":{},"b":[]}',
+      (json.encode({ a = json.object({}), b = json.array({}) })))
+    assert.are.equal('{"1":"x"}', (json.encode(json.object({ "x" }))))
+  end)
+
+  it("sorts the keys of objects", function()
+    local t = {}
+    for i = 1, 100 do
+      t["k" .. (i * 37 % 100)] = { z = 1, a = 2 }
+    end
+    local text = json.encode(t)
+    local previous = ""
+    for key, inner in text:gmatch('"(k%d+)":(%b{})') do
+      assert.is_true(previous < key)
+      assert.are.equal('{"a":2,"z":1}', inner)
+      previous = key
+    end
+    assert.are.equal("k99", previous)
+  end)
+
+  it("runs no metamethod", function()
+    local function fail()
+      error("a metamethod ran")
+    end
+    local mt = { __index = fail, __len = fail, __pairs = fail, __ipairs = fail, __tostring = fail }
+    assert.are.equal('[1,2]', (json.encode(setmetatable({ 1, 2 }, mt))))
+  end)
+
+  it("prints 64-bit integers as numbers while they are exact, then as text", function()
+    assert.are.equal('[123456789012345,"1234567890123456789","18446744073709551615"]',
+      (json.encode({ 123456789012345LL, 1234567890123456789LL, 18446744073709551615ULL })))
+  end)
+end)
+
+describe("json.encode_strict", function()
+  it("encodes what survives", function()
+    assert.are.equal('{"a":[1,"x",null]}', json.encode_strict({ a = { 1, "x", json.null } }))
+  end)
+
+  it("refuses the rest with a reason", function()
+    local cyclic = {}
+    cyclic[1] = cyclic
+    local cases = {
+      { print, "a function" }, { { { io.stdout } }, "a userdata" }, { cyclic, "a cycle" },
+      { { [{}] = 1 }, "table key" }, { deep(200), "too deeply" }, { 1LL, "cdata" },
+      { { [1] = 1, ["1"] = 2, x = 3 }, "print alike" },
+    }
+    for _, case in ipairs(cases) do
+      local text, err, code = json.encode_strict(case[1])
+      assert.is_nil(text)
+      assert.matches(case[2], err, 1, true)
+      assert.are.equal("EJSON", code)
+    end
+  end)
+end)
+
+describe("json.decode", function()
+  it("has one null, that of lua-cjson", function()
+    assert.are.equal(cjson.null, json.null)
+    assert.are.equal(json.null, json.decode("null"))
+    assert.are.same({ 1, json.null, { a = json.null } }, json.decode('[1,null,{"a":null}]'))
+  end)
+
+  it("returns an error for what is not JSON, and never raises", function()
+    local wrong = {
+      "", "{", "[1,]", "nul", "NaN", '"\\x"', "{1:2}", "1 2", ("["):rep(200), 5, nil, {},
+    }
+    for i = 1, 12 do
+      local value, err, code = json.decode(wrong[i])
+      assert.is_nil(value)
+      assert.matches("^EJSON: ", err)
+      assert.are.equal("EJSON", code)
+    end
+  end)
+
+  it("keeps false apart from an error", function()
+    assert.is_false(json.decode("false"))
+    assert.is_nil(select(2, json.decode("false")))
+  end)
+end)
+
+describe("the sandbox's decoder", function()
+  it("reads what the encoder writes", function()
+    local values = {
+      { a = { 1, 2.5, -3e-7, "ä\0\n\"" }, b = true, c = { d = {} } }, "😀", 0, false,
+      { json.null, { x = json.null } },
+    }
+    for _, value in ipairs(values) do
+      local text = json.encode(value)
+      assert.are.same(value, native.decode(text))
+      assert.are.equal(text, (json.encode(native.decode(text))))
+    end
+    assert.are.equal(json.null, native.decode(" null "))
+    assert.are.equal("ä😀/", native.decode('"\\u00e4\\ud83d\\ude00\\/"'))
+  end)
+
+  it("refuses all else and says where", function()
+    local cases = {
+      { "", "ends too early" }, { "[1", "expected , or ]" }, { '{"a" 1}', "expected :" },
+      { "{a:1}", "expected a key" }, { "01", "text after" }, { "1.", "bad number" },
+      { "1e999", "out of range" }, { "-", "bad number" }, { '"\\u12g4"', "escape" },
+      { '"\\ud800"', "surrogate" }, { '"\\udc00\\ud800"', "surrogate" }, { '"a', "does not end" },
+      { '"\1"', "control" }, { '"\255"', "UTF-8" }, { "trux", "unexpected" },
+      { "[1]]", "text after" },
+      { ("["):rep(129) .. ("]"):rep(129), "too deeply" },
+    }
+    for _, case in ipairs(cases) do
+      local value, err = native.decode(case[1])
+      assert.is_nil(value)
+      assert.matches(case[2], err, 1, true)
+    end
+    assert.are.equal("EJSON: unexpected character at byte 5", select(2, native.decode("[1, trux]")))
+  end)
+end)
