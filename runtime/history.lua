@@ -1,0 +1,253 @@
+--- The samples of one node in one domain: what rules look at.
+---
+--- Time here is the time of the samples (`mono_ms`: the node's own monotonic clock, and only where
+--- a domain gives none the host's), so that a rate is right however late an answer came. A node
+--- that restarted begins with an empty history: its last life says nothing about this one.
+
+local M = {}
+
+local KEEP_S = 70 * 60
+local KEEP_SWEEPS_S = 6 * 60
+local MAX_SAMPLES = 5000
+local MAX_SWEEPS = 200
+-- `uptime_s` may be rounded differently from one reading to the next.
+local UPTIME_SLACK_S = 2
+-- A sweep may end while a snapshot is under way, so that it is newer than the sample it goes with.
+local SWEEP_AHEAD_MS = 60 * 1000
+
+---@class history.Sample
+---@field id string 16 hexadecimal digits.
+---@field at_ms number Unix time at which it was taken.
+---@field mono_ms number The node's monotonic clock, or the host's (`host_clock`).
+---@field host_clock? boolean The domain's data have no `mono_ms`.
+---@field after_gap? boolean The node was out of reach since the sample before.
+---@field data table
+---@field sweep? table The last sweep pass when it was taken; kept for 6 min.
+---@field took_ms number
+
+---@class history.History
+local History = {}
+local history_mt = { __index = History }
+
+--- An empty history.
+---@param opts? { keep_s?: number, keep_sweeps_s?: number } Default: 70 min of data, 6 of sweeps.
+---@return history.History
+function M.new(opts)
+  opts = opts or {}
+  local self = setmetatable({
+    keep_ms = (opts.keep_s or KEEP_S) * 1000,
+    keep_sweeps_ms = (opts.keep_sweeps_s or KEEP_SWEEPS_S) * 1000,
+  }, history_mt)
+  self:clear()
+  return self
+end
+
+--- Forgets all samples and sweeps.
+function History:clear()
+  self.list, self.first = {}, 1
+  self.passes = {}
+  self.with_sweep = 1
+end
+
+local function slice(list, first)
+  local part = {}
+  for i = first, #list do
+    part[#part + 1] = list[i]
+  end
+  return part
+end
+
+local function is_new_life(before, sample)
+  if sample.mono_ms < before.mono_ms then
+    return true
+  end
+  local was, is = before.data.uptime_s, sample.data.uptime_s
+  return type(was) == "number" and type(is) == "number" and is < was - UPTIME_SLACK_S
+end
+
+--- Adds the newest sample. A restart of the node (its clock went back, or its uptime fell) clears
+--- what was there before.
+---@param sample history.Sample
+---@return boolean? added
+---@return boolean|string restarted True when the sample begins a new life; or what is wrong.
+---@return string? code `"ECLOCK"`: this sample counts by another clock than the others do.
+function History:add(sample)
+  local before = self:latest()
+  local restarted = false
+  if before then
+    if before.host_clock and not sample.host_clock then
+      self:clear()
+    elseif sample.host_clock and not before.host_clock then
+      return nil, "ECLOCK: the snapshot has no mono_ms although earlier ones had", "ECLOCK"
+    elseif is_new_life(before, sample) then
+      self:clear()
+      restarted = true
+    end
+  end
+  self.list[#self.list + 1] = sample
+  self:add_pass(sample)
+  self:forget_old(sample.mono_ms)
+  return true, restarted
+end
+
+function History:add_pass(sample)
+  local pass, passes = sample.sweep, self.passes
+  if not pass or pass == passes[#passes] then
+    return
+  end
+  if not sample.host_clock and pass.mono_ms > sample.mono_ms + SWEEP_AHEAD_MS then
+    sample.sweep = nil -- of the node's last life
+    return
+  end
+  if passes[1] and pass.mono_ms <= passes[#passes].mono_ms then
+    passes = {}
+    self.passes = passes
+  end
+  passes[#passes + 1] = pass
+  while #passes > MAX_SWEEPS or pass.mono_ms - passes[1].mono_ms > self.keep_sweeps_ms do
+    table.remove(passes, 1)
+  end
+end
+
+function History:forget_old(now_ms)
+  local list = self.list
+  while now_ms - list[self.first].mono_ms > self.keep_ms
+    or #list - self.first >= MAX_SAMPLES do
+    list[self.first] = false
+    self.first = self.first + 1
+  end
+  local i = math.max(self.with_sweep, self.first)
+  while i < #list and now_ms - list[i].mono_ms > self.keep_sweeps_ms do
+    list[i].sweep = nil
+    i = i + 1
+  end
+  self.with_sweep = i
+  if self.first > 1000 then
+    self.list = slice(list, self.first)
+    self.with_sweep = i - self.first + 1
+    self.first = 1
+  end
+end
+
+--- The newest sample, or nil.
+---@return history.Sample?
+function History:latest()
+  return self.list[#self.list]
+end
+
+--- All samples, oldest first.
+---@return history.Sample[]
+function History:samples()
+  return slice(self.list, self.first)
+end
+
+-- The index of the oldest sample at or after `mono_ms`.
+function History:index_at(mono_ms)
+  local low, high = self.first, #self.list
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if self.list[middle].mono_ms < mono_ms then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+--- The samples of the last `seconds` before the latest one, itself included; oldest first.
+---@param seconds number
+---@return history.Sample[]
+function History:since(seconds)
+  local latest = self:latest()
+  if not latest then
+    return {}
+  end
+  return slice(self.list, self:index_at(latest.mono_ms - seconds * 1000))
+end
+
+--- Whether the history reaches back by at least `seconds`.
+---@param seconds number
+---@return boolean
+function History:covers(seconds)
+  local latest = self:latest()
+  return latest ~= nil and latest.mono_ms - self.list[self.first].mono_ms >= seconds * 1000
+end
+
+--- How fast a metric changes: from the first to the last number in the window. nil while the
+--- numbers there span less than half of the window, so that two samples are no trend.
+---@param key string
+---@param window_s number
+---@return number? per_s
+function History:rate(key, window_s)
+  local first, last
+  local latest = self:latest()
+  if not latest then
+    return nil
+  end
+  for i = self:index_at(latest.mono_ms - window_s * 1000), #self.list do
+    local sample = self.list[i]
+    if type(sample.data[key]) == "number" then
+      first = first or sample
+      last = sample
+    end
+  end
+  if not first or last.mono_ms == first.mono_ms
+    or last.mono_ms - first.mono_ms < window_s * 500 then
+    return nil
+  end
+  return (last.data[key] - first.data[key]) / ((last.mono_ms - first.mono_ms) / 1000)
+end
+
+--- A metric's value `seconds` before the latest sample: that of the sample nearest to that time, or
+--- nil when none is near it (by a quarter of `seconds`).
+---@param key string
+---@param seconds number
+---@return any
+function History:value_ago(key, seconds)
+  local latest = self:latest()
+  if not latest then
+    return nil
+  end
+  local wanted = latest.mono_ms - seconds * 1000
+  local i = self:index_at(wanted)
+  local sample, before = self.list[i], i > self.first and self.list[i - 1]
+  if before and wanted - before.mono_ms < sample.mono_ms - wanted then
+    sample = before
+  end
+  if math.abs(sample.mono_ms - wanted) > seconds * 250 then
+    return nil
+  end
+  return sample.data[key]
+end
+
+--- The sweep passes of the last `seconds` before the newest one, oldest first.
+---@param seconds? number Default: all that are kept (6 min).
+---@return table[]
+function History:sweeps(seconds)
+  local found = {}
+  local newest = self.passes[#self.passes]
+  for _, pass in ipairs(self.passes) do
+    if newest.mono_ms - pass.mono_ms <= (seconds or math.huge) * 1000 then
+      found[#found + 1] = pass
+    end
+  end
+  return found
+end
+
+--- What the kept sweep passes saw of one process, oldest first. A pass that does not have it is
+--- left out.
+---@param pid string As sweeps print it.
+---@return { mono_ms: number, row: table }[]
+function History:process(pid)
+  local found = {}
+  for _, pass in ipairs(self.passes) do
+    local row = pass.processes[pid]
+    if row then
+      found[#found + 1] = { mono_ms = pass.mono_ms, row = row }
+    end
+  end
+  return found
+end
+
+return M
