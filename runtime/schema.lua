@@ -174,8 +174,8 @@ local function check_object(schema, value, path, mistakes)
         cleaned[name] = check(property, value[name], prefix .. name, mistakes)
       end
     elseif schema.additionalProperties == false then
-      mistakes[#mistakes + 1] = ("%s%s: unknown, allowed: %s"):format(prefix, name:sub(1, MAX_SHOWN),
-        table.concat(M.property_names(schema), ", "))
+      mistakes[#mistakes + 1] = ("%s%s: unknown, allowed: %s"):format(prefix,
+        name:sub(1, MAX_SHOWN), table.concat(M.property_names(schema), ", "))
     else
       cleaned[name] = value[name]
     end

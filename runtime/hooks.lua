@@ -1,0 +1,196 @@
+--- Policy hooks: the operator's own functions, run so that none can stop or break a watcher.
+---
+--- A hook has 100 ms of running Lua; time that it waits does not count. One that raises or runs
+--- over emits `watcher.hook_failed` and has no effect, except that a text which `redact` failed on
+--- is withheld: whoever wrote `redact` wants nothing to leave unread.
+---
+--- This is the one place beside runtime/async.lua that touches `coroutine.*`: to know how long a
+--- hook ran, each stretch between two waits has to be timed.
+
+local async = require("runtime.async")
+
+local M = {}
+
+local LIMIT_MS = 100
+local OVERRUN = ("ran longer than %d ms"):format(LIMIT_MS)
+-- Instructions between two looks at the clock.
+local STEP = 1000
+-- How long a hook that the loop depends on may wait.
+local ANSWER_MS = 10000
+
+M.WITHHELD = "(withheld: the policy's redact hook failed)"
+
+---@class hooks.Hooks
+local Hooks = {}
+local hooks_mt = { __index = Hooks }
+
+--- Creates the hooks of a watcher.
+---@param opts { policy: table, emit: fun(event: string, metadata: table) }
+---@return hooks.Hooks
+function M.new(opts)
+  local self = setmetatable({ emit = opts.emit, tasks = {} }, hooks_mt)
+  self:set_policy(opts.policy)
+  return self
+end
+
+--- Takes the hooks of this policy from now on.
+---@param policy table
+function Hooks:set_policy(policy)
+  self.functions = {}
+  for _, name in ipairs({ "guard", "on_alert", "on_state", "redact" }) do
+    local fn = policy[name]
+    if fn and debug.getinfo(fn, "S").what ~= "C" then
+      -- Compiled code does not look at the count hook.
+      jit.off(fn, true)
+    end
+    self.functions[name] = fn
+  end
+end
+
+-- Lets `co` run until it waits or ends, and adds the time to `meter.spent_ms`. The count hook is
+-- global to the VM, so it is set only for this stretch. Once over the limit it raises at every
+-- instruction: a `pcall` inside cannot swallow it for long.
+local function resume_metered(co, meter, ...)
+  local started, caller = async.now_ms(), coroutine.running()
+  local function look()
+    if coroutine.running() == caller then
+      return -- the stretch is over
+    end
+    if meter.spent_ms + async.now_ms() - started > LIMIT_MS then
+      meter.over = true
+      debug.sethook(look, "", 1)
+      error(OVERRUN, 0)
+    end
+  end
+  local outer, mask, count = debug.gethook()
+  debug.sethook(look, "", meter.over and 1 or STEP)
+  local function stop(...)
+    debug.sethook(outer, mask, count)
+    meter.spent_ms = meter.spent_ms + async.now_ms() - started
+    -- Compiled code of other files, patterns and C calls run past the hook.
+    meter.over = meter.over or meter.spent_ms > LIMIT_MS
+    return ...
+  end
+  return stop(coroutine.resume(co, ...))
+end
+
+-- Calls `fn`, metered. It runs in a coroutine of its own, so that each stretch between two waits
+-- can be timed; what it yields is passed on to the task's own wait.
+local function call_metered(fn, ...)
+  local co = coroutine.create(function(...)
+    return async.pcall(fn, ...)
+  end)
+  local meter = { spent_ms = 0 }
+  local function step(resumed, ...)
+    if not resumed then
+      if meter.over then
+        return false, OVERRUN
+      end
+      error((...), 0) -- the task was cancelled
+    elseif coroutine.status(co) ~= "dead" then
+      return step(resume_metered(co, meter, coroutine.yield(...)))
+    elseif meter.over then
+      return false, OVERRUN
+    end
+    return ...
+  end
+  return step(resume_metered(co, meter, ...))
+end
+
+function Hooks:failed(name, err)
+  self.emit("beamlens.watcher.hook_failed", { hook = name, error = tostring(err):sub(1, 2000) })
+end
+
+-- Runs a hook as a task of its own.
+local function start(self, name, ...)
+  local fn = self.functions[name]
+  local outcome = {}
+  local task
+  task = async.spawn(function(...)
+    local function keep(ok, ...)
+      outcome = { ok = ok, n = select("#", ...), ... }
+    end
+    keep(call_metered(fn, ...))
+    if not outcome.ok then
+      self:failed(name, outcome[1])
+    end
+    self.tasks[task or false] = nil
+  end, { name = "hook " .. name, detached = true, on_error = function(err)
+    self:failed(name, err)
+  end }, ...)
+  if not task.done then
+    self.tasks[task] = true
+  end
+  return task, function()
+    return outcome
+  end
+end
+
+-- Runs a hook and waits for what it returns: `{ ok = …, … }`.
+local function ask(self, name, ...)
+  local task, outcome = start(self, name, ...)
+  if not task.done and task:join(ANSWER_MS) == nil then
+    self.tasks[task] = nil
+    task:cancel()
+    self:failed(name, ("gave no answer within %d ms"):format(ANSWER_MS))
+    return { ok = false }
+  end
+  return outcome()
+end
+
+--- Runs `on_alert` or `on_state` beside the caller; nothing waits for it.
+---@param name "on_alert"|"on_state"
+---@param ... any Its arguments.
+function Hooks:notify(name, ...)
+  if self.functions[name] then
+    start(self, name, ...)
+  end
+end
+
+--- Asks `guard` about an action.
+---@async
+---@param action { tool: string, args: table }
+---@param watcher table What the hook may know of the watcher.
+---@return table? action The same, or another one that the guard put in its place.
+---@return string? reason Why it was refused.
+function Hooks:guard(action, watcher)
+  if not self.functions.guard then
+    return action
+  end
+  local outcome = ask(self, "guard", action, watcher)
+  if not outcome.ok then
+    return action
+  elseif outcome[1] == nil or outcome[1] == false then
+    return nil, type(outcome[2]) == "string" and outcome[2] or "no reason given"
+  elseif type(outcome[1]) ~= "table" then
+    self:failed("guard", ("returned a %s, not an action"):format(type(outcome[1])))
+    return action
+  end
+  return outcome[1]
+end
+
+--- Passes a text that leaves the host through `redact`.
+---@async
+---@param text string
+---@return string
+function Hooks:redact(text)
+  if not self.functions.redact then
+    return text
+  end
+  local outcome = ask(self, "redact", text)
+  if outcome.ok and type(outcome[1]) ~= "string" then
+    self:failed("redact", ("returned a %s, not text"):format(type(outcome[1])))
+    return M.WITHHELD
+  end
+  return outcome.ok and outcome[1] or M.WITHHELD
+end
+
+--- Cancels hooks that still wait.
+function Hooks:close()
+  for task in pairs(self.tasks) do
+    task:cancel()
+  end
+  self.tasks = {}
+end
+
+return M

@@ -1,0 +1,103 @@
+--- A watcher's snapshots: those samples that its model has seen, so that an alert can name them.
+---
+--- The store is bounded: the oldest go first, but never one that is pinned because an alert of the
+--- running cycle references it.
+
+local M = {}
+
+---@class snapshots.Snapshot
+---@field id string 16 hex digits.
+---@field captured_at number Unix milliseconds.
+---@field data table
+
+---@class snapshots.Store
+local Store = {}
+local store_mt = { __index = Store }
+
+--- Creates an empty store.
+---@param opts { limit: integer }
+---@return snapshots.Store
+function M.new(opts)
+  assert(type(opts.limit) == "number" and opts.limit >= 1, "limit must be at least 1")
+  return setmetatable({ limit = opts.limit, list = {}, by_id = {}, pinned = {} }, store_mt)
+end
+
+local function drop_oldest(self)
+  local i = 1
+  while #self.list > self.limit and i < #self.list do
+    if self.pinned[self.list[i].id] then
+      i = i + 1
+    else
+      self.by_id[table.remove(self.list, i).id] = nil
+    end
+  end
+end
+
+--- Keeps a sample as a snapshot. One that is there already is not added again.
+---@param sample { id: string, at_ms: number, data: table }
+---@return snapshots.Snapshot
+function Store:add(sample)
+  local known = self.by_id[sample.id]
+  if known then
+    return known
+  end
+  local snapshot = { id = sample.id, captured_at = sample.at_ms, data = sample.data }
+  self.by_id[snapshot.id] = snapshot
+  self.list[#self.list + 1] = snapshot
+  drop_oldest(self)
+  return snapshot
+end
+
+--- The snapshot with this id.
+---@param id string
+---@return snapshots.Snapshot?
+function Store:get(id)
+  return self.by_id[id]
+end
+
+--- A page, newest first.
+---@param limit integer
+---@param offset? integer Default: 0.
+---@return { snapshots: snapshots.Snapshot[], total: integer, offset: integer }
+function Store:page(limit, offset)
+  local page = {}
+  local newest = #self.list - (offset or 0)
+  for i = newest, math.max(1, newest - limit + 1), -1 do
+    page[#page + 1] = self.list[i]
+  end
+  return { snapshots = page, total = #self.list, offset = offset or 0 }
+end
+
+--- The ids of the newest snapshots, newest first.
+---@param limit? integer Default: all.
+---@return string[]
+function Store:ids(limit)
+  local ids = {}
+  for i, snapshot in ipairs(self:page(limit or #self.list).snapshots) do
+    ids[i] = snapshot.id
+  end
+  return ids
+end
+
+--- Keeps these snapshots until `unpin_all`, whatever the limit.
+---@param ids string[]
+function Store:pin(ids)
+  for _, id in ipairs(ids) do
+    self.pinned[id] = true
+  end
+end
+
+--- Ends all pins; called when a cycle ends.
+function Store:unpin_all()
+  self.pinned = {}
+  drop_oldest(self)
+end
+
+--- Changes the limit, as a reload may.
+---@param limit integer
+function Store:set_limit(limit)
+  self.limit = limit
+  drop_oldest(self)
+end
+
+return M

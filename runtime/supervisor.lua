@@ -1,0 +1,87 @@
+--- Keeps a watcher's task alive: one that fails is started again, later each time.
+---
+--- The delay doubles from 1 s to 1 min and begins anew when the task ran for 5 min. What the task
+--- must not lose (state, alerts, snapshots) lives in the watcher, which outlives its task.
+
+local async = require("runtime.async")
+
+local M = {}
+
+local FIRST_MS, MAX_MS, RESET_MS = 1000, 60000, 300000
+local MAX_ERROR = 4000
+
+---@class supervisor.Supervisor
+---@field restarts integer Restarts after a crash, since the start.
+local Supervisor = {}
+local supervisor_mt = { __index = Supervisor }
+
+---@class supervisor.Options
+---@field name string For the task.
+---@field run async fun() What to keep running; when it returns, the supervisor is done.
+---@field emit fun(event: string, metadata: table, measurements: table?)
+---@field clock clock.Clock
+---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
+
+--- Creates a supervisor; `start` begins.
+---@param opts supervisor.Options
+---@return supervisor.Supervisor
+function M.new(opts)
+  return setmetatable({
+    opts = opts,
+    await = opts.await or async.await,
+    restarts = 0,
+    delay_ms = FIRST_MS,
+  }, supervisor_mt)
+end
+
+-- Runs the task once. Returns nil when it ended by itself, else its error.
+local function run_once(self)
+  local ok, err = async.pcall(self.opts.run)
+  return not ok and tostring(err):sub(1, MAX_ERROR) or nil
+end
+
+local function keep_running(self)
+  while true do
+    local started_ms = self.opts.clock.now_ms()
+    local err = run_once(self)
+    if not err then
+      return
+    end
+    if self.opts.clock.now_ms() - started_ms >= RESET_MS then
+      self.delay_ms = FIRST_MS
+    end
+    local restart_ms = self.delay_ms
+    self.delay_ms = math.min(MAX_MS, self.delay_ms * 2)
+    self.opts.emit("beamlens.watcher.crashed", { error = err }, { restart_ms = restart_ms })
+    self.await(restart_ms, function() end)
+    self.restarts = self.restarts + 1
+    self.opts.emit("beamlens.watcher.restarted", {}, { restarts = self.restarts })
+  end
+end
+
+local function stopped(self, reason)
+  if not self.is_stopped then
+    self.is_stopped = true
+    self.opts.emit("beamlens.watcher.loop_stopped", { reason = reason })
+  end
+end
+
+--- Starts the task.
+function Supervisor:start()
+  assert(not self.task, "the supervisor was started already")
+  self.task = async.spawn(function()
+    keep_running(self)
+    stopped(self, "ended")
+  end, { name = self.opts.name, detached = true, on_error = self.opts.on_error })
+end
+
+--- Stops the task, with all that it waits for. Stopping twice does nothing.
+---@param reason? string For the event. Default: `stopped`.
+function Supervisor:stop(reason)
+  if self.task then
+    self.task:cancel()
+    stopped(self, reason or "stopped")
+  end
+end
+
+return M

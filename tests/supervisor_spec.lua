@@ -1,0 +1,89 @@
+local async = require("runtime.async")
+local moved = require("support.moved")
+local supervisor = require("runtime.supervisor")
+local support = require("support")
+
+local function supervise(run)
+  local clock, seen = moved.new(), {}
+  local self = supervisor.new({
+    name = "w", run = function()
+      run(clock)
+    end, clock = clock, await = clock.await,
+    emit = function(event, metadata, measurements)
+      seen[#seen + 1] = { event = event:match("%w+_?%w*$"), metadata = metadata,
+        measurements = measurements or {} }
+    end,
+  })
+  return self, clock, seen
+end
+
+local function events(seen)
+  local names = {}
+  for i, each in ipairs(seen) do
+    names[i] = each.event
+  end
+  return table.concat(names, " ")
+end
+
+describe("a supervisor", function()
+  it("restarts a failing task after 1 s, doubling to 1 min, and says so", support.async(function()
+    local runs = 0
+    local self, clock, seen = supervise(function()
+      runs = runs + 1
+      error("boom " .. runs)
+    end)
+    self:start()
+    for expected, delay_ms in ipairs({ 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000 }) do
+      assert.are.equal(expected, runs)
+      assert.are.equal(delay_ms, seen[#seen].measurements.restart_ms)
+      assert.is_truthy(seen[#seen].metadata.error:find("boom " .. expected, 1, true))
+      clock.advance(delay_ms - 1)
+      assert.are.equal(expected, runs)
+      clock.advance(1)
+    end
+    assert.are.equal(8, self.restarts)
+    self:stop("done")
+    assert.are.equal("loop_stopped", seen[#seen].event)
+    assert.are.equal("done", seen[#seen].metadata.reason)
+    clock.advance(1e6)
+    assert.are.equal(9, runs)
+  end))
+
+  it("begins with 1 s again when the task ran for 5 min", support.async(function()
+    local self, clock, seen = supervise(function(clock)
+      clock.await(300000, function() end)
+      error("late")
+    end)
+    self:start()
+    for _ = 1, 3 do
+      clock.advance(300000)
+      assert.are.equal(1000, seen[#seen].measurements.restart_ms)
+      clock.advance(1000)
+      assert.are.equal("restarted", seen[#seen].event)
+    end
+    self:stop()
+  end))
+
+  it("cancels what the task waits for, says so once, and is done when the task returns",
+    support.async(function()
+      local cancelled = false
+      local self, _, seen = supervise(function()
+        async.await(nil, function()
+          return function()
+            cancelled = true
+          end
+        end)
+      end)
+      self:start()
+      self:stop("reload")
+      self:stop("again")
+      assert.is_true(cancelled)
+      assert.are.equal("loop_stopped", events(seen))
+      assert.are.equal("reload", seen[1].metadata.reason)
+
+      local other, _, seen_there = supervise(function() end)
+      other:start()
+      assert.are.equal("loop_stopped", events(seen_there))
+      assert.are.equal("ended", seen_there[1].metadata.reason)
+    end))
+end)
