@@ -1,0 +1,256 @@
+--- One cycle of a watcher: from an opening message, call by call, to a wait.
+---
+--- The cycle has a trace id that every event carries, keeps what was executed as evidence, and ends
+--- by itself: at a wait, after `calls_per_cycle` calls, at the third mistake in a row, when the
+--- model goes in circles, or when the node is gone.
+
+local async = require("runtime.async")
+local conversation = require("runtime.conversation")
+local ids = require("runtime.ids")
+local json = require("runtime.json")
+local repeats = require("runtime.repeats")
+local tools = require("runtime.tools")
+local views = require("runtime.views")
+
+local M = {}
+
+local MISTAKES_IN_A_ROW = 3
+local DECIDE_MS = 120000
+-- What a client reports when the model answered, but not with a call that can be read.
+local NO_CALL = { no_tool_call = true, bad_tool_call = true, truncated = true, parse = true }
+
+---@class cycle.Cycle
+---@field trace_id string 32 hex digits.
+---@field executions table[] Records of what was executed, for alerts.
+local Cycle = {}
+local cycle_mt = { __index = Cycle }
+
+--- Creates a cycle.
+---@param watcher watcher.Watcher
+---@return cycle.Cycle
+function M.new(watcher)
+  local self = setmetatable({
+    watcher = watcher,
+    trace_id = ids.hex(32),
+    executions = {},
+    calls = 0,
+    mistakes = 0,
+    repeats = repeats.new(),
+  }, cycle_mt)
+  self.conversation = conversation.new({ on_shorten = function(before, after)
+    watcher:emit("beamlens.watcher.compaction", {}, { before_bytes = before,
+      after_bytes = after })
+  end })
+  return self
+end
+
+function Cycle:request(wait)
+  local watcher = self.watcher
+  local meta = watcher.meta
+  return {
+    system = watcher.system,
+    tools = watcher.tools,
+    messages = self.conversation:messages(),
+    context = {
+      findings = watcher.detector:findings(),
+      state = watcher.current.name,
+      wait = wait,
+      alerts = watcher.alerts:firing({ watcher = meta.watcher, node = meta.node }),
+    },
+    meta = { watcher = meta.watcher, domain = meta.domain, node = meta.node,
+      trace_id = self.trace_id },
+  }
+end
+
+-- The rules decide while no model does; their waits end when the model is to be tried again.
+local function decide_by_rules(self)
+  local watcher = self.watcher
+  local left_ms = math.max(tools.SHORTEST_WAIT_MS, watcher.model:retry_in_ms())
+  local bounds = { min_ms = math.min(watcher.policy.wait.min_ms, left_ms),
+    max_ms = math.min(watcher.policy.wait.max_ms, left_ms) }
+  local decision, err = watcher.registry:decide("rules", self:request(bounds),
+    { timeout_ms = DECIDE_MS })
+  if not decision then
+    return nil, "the rules client failed too: " .. tostring(err)
+  end
+  decision.source, decision.wait = "rule", bounds
+  return decision
+end
+
+--- Asks the model, or the rules while it fails.
+---@async
+---@return table? decision
+---@return string? forced Why the cycle has to end.
+---@return string? mistake What the model has to be told: it called nothing that can be read.
+function Cycle:decide()
+  local watcher = self.watcher
+  watcher.iteration = watcher.iteration + 1
+  watcher:emit("beamlens.watcher.iteration_start", { state = watcher.current.name },
+    { iteration = watcher.iteration, system_time = watcher.clock.wall_ms() })
+  if watcher.model:is_due() then
+    local decision, err, kind, detail = watcher.registry:decide(watcher.policy.client,
+      self:request(watcher.policy.wait), { timeout_ms = DECIDE_MS })
+    if decision then
+      watcher.model:answered()
+      decision.source = decision.provider == "rules" and "rule" or "model"
+      return decision
+    elseif NO_CALL[kind] then
+      watcher.model:answered()
+      return nil, nil, tostring(err)
+    end
+    local retry_ms = watcher.model:failed(kind, detail)
+    watcher:emit("beamlens.watcher.llm_error", { error = tostring(err), kind = kind },
+      { retry_ms = retry_ms })
+  end
+  return decide_by_rules(self)
+end
+
+-- Counts a mistake of the model. True when it was one too many.
+function Cycle:mistaken(tool, err)
+  self.mistakes = self.mistakes + 1
+  self.watcher:emit("beamlens.watcher.invalid_tool", { tool = tool, error = err },
+    { in_a_row = self.mistakes })
+  if tool == "fire_alert" then
+    self.watcher:emit("beamlens.watcher.alert_failed", { error = err })
+  end
+  return self.mistakes >= MISTAKES_IN_A_ROW
+end
+
+-- Adds a result to the conversation, bounded and redacted.
+function Cycle:answer(call, result, info)
+  local text = conversation.fit(result, views.ORDER)
+  self.conversation:add_result(call, self.watcher.hooks:redact(text), info)
+  return text
+end
+
+function Cycle:refuse(call, err)
+  self:answer(call, { error = err }, { is_error = true })
+end
+
+-- Lets the guard see the action. Returns the tool's name and arguments to run, or the refusal.
+local function guarded(self, name, args)
+  local watcher = self.watcher
+  local action, reason = watcher.hooks:guard({ tool = name, args = args },
+    watcher:public_view())
+  if not action then
+    return nil, reason
+  end
+  if action.tool ~= name or action.args ~= args then
+    local cleaned, err = tools.validate(action.tool, action.args)
+    if not cleaned then
+      watcher.hooks:failed("guard", "returned an action that no tool accepts: " .. err)
+      return name, args
+    end
+    args = cleaned
+  end
+  return action.tool, args
+end
+
+-- Runs a tool's handler between its events. A handler that raises is told to the model: the loop
+-- must not die of one callback.
+local function run_tool(self, name, args, call)
+  local watcher = self.watcher
+  local started_ms = watcher.clock.now_ms()
+  local shown = {}
+  for key, value in pairs(args) do
+    shown[key] = key ~= "reason" and value or nil
+  end
+  watcher:emit("beamlens.tool.start", { tool = name, arguments = json.object(shown),
+    reason = args.reason })
+  local ok, result, info = async.pcall(tools.get(name).handler, watcher, args, call)
+  local took = { duration = watcher.clock.now_ms() - started_ms }
+  if not ok then
+    watcher:emit("beamlens.tool.exception", { tool = name, error = tostring(result) }, took)
+    return { error = ("internal error in %s: %s"):format(name,
+      tostring(result):match("^[^\n]*")) }, { is_error = true }
+  end
+  info = info or {}
+  watcher:emit("beamlens.tool.stop", { tool = name, ok = not info.is_error,
+    error = info.is_error and result.error or nil }, took)
+  return result, info
+end
+
+-- Performs a valid call. Returns why the cycle is over, or nil.
+local function perform(self, call, args)
+  local name, allowed_args = guarded(self, call.tool, args)
+  if not name then
+    local reason = allowed_args
+    self.watcher:happened(("the operator's guard refused %s: %s"):format(call.tool, reason))
+    local text = "refused by the operator's guard: " .. reason
+    return self:conclude(call, call.tool, args, { error = text }, { is_error = true })
+  end
+  local result, info = run_tool(self, name, allowed_args, call)
+  if info.ends then
+    self.watcher.last_wait = result
+    return "wait"
+  end
+  return self:conclude(call, name, allowed_args, result, info)
+end
+
+-- Answers a call, and notices when the model goes in circles.
+function Cycle:conclude(call, name, args, result, info)
+  local notice
+  if name == "wait" and not info.is_error then
+    self.repeats:clear()
+  else
+    local verdict, times = self.repeats:add(name, args, conversation.fit(result, views.ORDER))
+    if verdict == "enough" then
+      return nil, ("%s was repeated %d times without anything new"):format(name, times)
+    elseif verdict == "notice" then
+      notice = ("Notice: you have done this %d times with nothing new. Do something else, or wait.")
+        :format(times)
+    end
+  end
+  self:answer(call, result, { is_error = info.is_error, notice = notice })
+end
+
+-- One decision and what follows. Returns "wait" when the cycle ended by a wait; nil and a reason
+-- when it has to be ended; nothing when it goes on.
+local function step(self)
+  local call, forced, mistake = self:decide()
+  self.calls = self.calls + 1
+  if forced then
+    return nil, forced
+  elseif mistake then
+    if self:mistaken(nil, mistake) then
+      return nil, "three answers in a row were no valid call; the last: " .. mistake
+    end
+    self.conversation:remark(("Your last answer was no tool call that can be read (%s). Answer "
+      .. "with exactly one tool call."):format(mistake))
+    return
+  end
+  call.id = call.id or ("call_%d"):format(self.watcher.iteration)
+  self.conversation:add_call({ id = call.id, tool = call.tool, text = call.text,
+    args = type(call.args) == "table" and json.object(call.args) or json.object({}) })
+  local args, err = tools.validate(call.tool, call.args)
+  if not args then
+    if self:mistaken(call.tool, err) then
+      return nil, "three answers in a row were no valid call; the last: " .. err
+    end
+    return self:refuse(call, err)
+  end
+  self.mistakes = 0
+  return perform(self, call, args)
+end
+
+--- Runs the cycle to its end, the wait included.
+---@async
+function Cycle:run()
+  local watcher = self.watcher
+  self.conversation:open(watcher:opening())
+  while watcher:is_in_contact() and not watcher.paused do
+    local limit = watcher.policy.limits.calls_per_cycle
+    if self.calls >= limit then
+      return watcher:forced_wait(("%d calls without a long wait"):format(self.calls))
+    end
+    local ended, forced = step(self)
+    if ended then
+      watcher.forced_waits = 0
+      return
+    elseif forced then
+      return watcher:forced_wait(forced)
+    end
+  end
+end
+
+return M

@@ -1,0 +1,51 @@
+--- Whether a watcher's model is to be asked, or the rules decide because it failed.
+---
+--- After a failure it is asked again 5 s later, then twice as late each time, at most 5 min.
+
+local M = {}
+
+local FIRST_MS, MAX_MS = 5000, 300000
+
+---@class model_state.ModelState
+---@field failing_since_ms? number Unix milliseconds; nil while the model answers.
+local ModelState = {}
+local model_state_mt = { __index = ModelState }
+
+--- Creates the state of a model that has not failed.
+---@param opts { clock: clock.Clock }
+---@return model_state.ModelState
+function M.new(opts)
+  return setmetatable({ clock = opts.clock, delay_ms = FIRST_MS, due_ms = 0 }, model_state_mt)
+end
+
+--- True when the model may be asked now.
+function ModelState:is_due()
+  return self.clock.now_ms() >= self.due_ms
+end
+
+--- Milliseconds until it may be asked; 0 when it may.
+---@return number
+function ModelState:retry_in_ms()
+  return math.max(0, self.due_ms - self.clock.now_ms())
+end
+
+--- Notes an answer.
+function ModelState:answered()
+  self.failing_since_ms, self.kind, self.delay_ms, self.due_ms = nil, nil, FIRST_MS, 0
+end
+
+--- Notes a failure, after the client's own retries.
+---@param kind? string The registry's kind of error.
+---@param detail? { retry_after_ms?: number }
+---@return number retry_ms When it is asked again.
+function ModelState:failed(kind, detail)
+  local asked_ms = type(detail) == "table" and tonumber(detail.retry_after_ms) or 0
+  local retry_ms = math.min(MAX_MS, math.max(self.delay_ms, asked_ms))
+  self.delay_ms = math.min(MAX_MS, self.delay_ms * 2)
+  self.due_ms = self.clock.now_ms() + retry_ms
+  self.failing_since_ms = self.failing_since_ms or self.clock.wall_ms()
+  self.kind = kind
+  return retry_ms
+end
+
+return M

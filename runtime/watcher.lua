@@ -1,0 +1,356 @@
+--- A watcher: the loop in which a model, or the rules when there is none, picks one tool at a time.
+---
+--- The watcher outlives its task: its state, note, snapshots and alerts survive a crash, and its
+--- supervisor starts the task again. One cycle is runtime/cycle.lua, the tools are
+--- runtime/tools.lua. No model is asked while there is no contact with the node.
+---
+---   local w = watcher.new({ meta = { watcher = "beam", domain = "beam", node = "shop@db1" }, … })
+---   w:start()
+---   print(w:state())           -- healthy
+---   w:stop("reload")
+
+local async = require("runtime.async")
+local cycle = require("runtime.cycle")
+local hooks = require("runtime.hooks")
+local json = require("runtime.json")
+local model_state = require("runtime.model_state")
+local prompts = require("runtime.prompts")
+local snapshots = require("runtime.snapshots")
+local standing = require("runtime.standing")
+local supervisor = require("runtime.supervisor")
+local tools = require("runtime.tools")
+local units = require("runtime.units")
+local waking = require("runtime.waking")
+local watcher_opening = require("runtime.watcher_opening")
+
+local M = {}
+
+-- Without contact, how often the status is looked at although the target tells of changes.
+local LOOK_MS = 30000
+-- A cycle that the runtime had to end is followed by a longer wait each time.
+local FORCED_WAIT_MS = 60000
+
+---@class watcher.Watcher
+---@field meta { watcher: string, domain: string, node: string }
+---@field policy table
+---@field domain table
+---@field detector table
+---@field alerts alerts.Alerts
+---@field executor table
+---@field registry table
+---@field snapshots snapshots.Store
+---@field hooks hooks.Hooks
+---@field model model_state.ModelState
+---@field current { name: string, reason: string, since_ms: number, as_of_ms: number, source: string }
+---@field trace_id? string Of the running cycle.
+---@field cycle? cycle.Cycle
+---@field note? string The model's own, carried over.
+local Watcher = {}
+local watcher_mt = { __index = Watcher }
+
+---@class watcher.Options
+---@field meta { watcher: string, domain: string, node: string }
+---@field policy table Normalised.
+---@field domain table
+---@field detector table
+---@field alerts alerts.Alerts
+---@field executor table
+---@field registry table
+---@field prompt fun(variables: table): string?, string? Renders the system prompt.
+---@field telemetry telemetry.Bus
+---@field clock clock.Clock
+---@field target? table Default: none; there is always contact.
+---@field budget? fun(): string? What is left of the budget, in words.
+---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
+
+--- Creates a watcher; `start` begins.
+---@param opts watcher.Options
+---@return watcher.Watcher
+function M.new(opts)
+  local self = setmetatable({
+    meta = opts.meta, policy = opts.policy, domain = opts.domain, detector = opts.detector,
+    alerts = opts.alerts, executor = opts.executor, registry = opts.registry,
+    prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
+    budget = opts.budget or function() end,
+    tools = tools.for_request(),
+    iteration = 0, cycles = 0, forced_waits = 0,
+    status = "stopped",
+  }, watcher_mt)
+  local now_ms = self.clock.wall_ms()
+  self.current = { name = "healthy", reason = "", since_ms = now_ms, as_of_ms = now_ms,
+    source = "start" }
+  self.snapshots = snapshots.new({ limit = self.policy.history.snapshots })
+  self.model = model_state.new({ clock = self.clock })
+  self.waking = waking.new({ clock = self.clock, await = opts.await or async.await })
+  local function emit(...)
+    self:emit(...)
+  end
+  self.hooks = hooks.new({ policy = self.policy, emit = emit })
+  self.supervisor = supervisor.new({
+    name = ("watcher %s %s"):format(self.meta.watcher, self.meta.node),
+    run = function()
+      self:run()
+    end,
+    emit = emit, clock = self.clock, await = opts.await,
+  })
+  return self
+end
+
+--- Emits an event with this watcher's metadata.
+---@param event string
+---@param metadata table
+---@param measurements? table Default: the time.
+function Watcher:emit(event, metadata, measurements)
+  metadata.watcher, metadata.domain, metadata.node = self.meta.watcher, self.meta.domain,
+    self.meta.node
+  metadata.trace_id = self.trace_id
+  self.telemetry:execute(event, measurements or { system_time = self.clock.wall_ms() }, metadata)
+end
+
+--- Notes what happened, for the next opening message.
+---@param text string
+function Watcher:happened(text)
+  self.waking:note(text)
+end
+
+-- What others tell the watcher: findings, its node, its alerts.
+local function subscribe(self)
+  local meta = self.meta
+  self.unsubscribe_finding = self.detector:on_finding(function(finding, what)
+    if self.status ~= "stopped" then
+      self:settle("rule")
+      self.waking:finding(finding, what)
+    end
+  end)
+  if self.target then
+    self.unsubscribe_target = self.target:subscribe(function(kind)
+      self.waking:node(kind)
+    end)
+  end
+  self.handler_id = ("watcher %s %s %s"):format(meta.watcher, meta.domain, meta.node)
+  assert(self.telemetry:attach(self.handler_id, "beamlens.watcher.alert_fired",
+    function(_, _, metadata)
+      if metadata.watcher == meta.watcher and metadata.node == meta.node then
+        self.hooks:notify("on_alert", metadata.alert)
+        self:settle(metadata.alert.source)
+      end
+    end))
+end
+
+--- Starts the loop.
+function Watcher:start()
+  assert(self.status == "stopped" and not self.handler_id, "a watcher is started once")
+  self.status = "starting"
+  subscribe(self)
+  self:emit("beamlens.watcher.started", { client = self.policy.client or self.registry.primary },
+    { system_time = self.clock.wall_ms(), sample_ms = self.policy.sample_ms })
+  self.supervisor:start()
+end
+
+--- Stops the loop and all that it waits for. Stopping twice does nothing.
+---@param reason? string For the event.
+function Watcher:stop(reason)
+  if self.status == "stopped" then
+    return
+  end
+  self.status = "stopped"
+  self.supervisor:stop(reason)
+  self.hooks:close()
+  self.telemetry:detach(self.handler_id)
+  for _, unsubscribe in ipairs({ self.unsubscribe_finding or false,
+    self.unsubscribe_target or false }) do
+    if type(unsubscribe) == "function" then
+      unsubscribe()
+    end
+  end
+end
+
+--- Pauses: no decisions until `resume`. Sampling and rules go on.
+function Watcher:pause()
+  self.paused = true
+  self.waking:wake("the operator paused the watcher")
+end
+
+--- Ends a pause.
+function Watcher:resume()
+  self.paused = false
+  self.waking:wake("the operator resumed the watcher")
+end
+
+--- Ends a running wait.
+---@param reason? string
+function Watcher:wake(reason)
+  self.waking:wake(reason or "the operator woke the watcher")
+end
+
+--- Takes a reloaded policy, domain or prompt, from the next cycle on; state and snapshots stay.
+---@param changes { policy?: table, domain?: table, prompt?: fun(variables: table): string }
+function Watcher:reload(changes)
+  self.policy = changes.policy or self.policy
+  self.domain = changes.domain or self.domain
+  self.prompt = changes.prompt or self.prompt
+  self.hooks:set_policy(self.policy)
+  self.snapshots:set_limit(self.policy.history.snapshots)
+  self.system = nil
+  self:happened("the watcher's files were reloaded")
+end
+
+--- True while the node answers.
+function Watcher:is_in_contact()
+  return not self.target or self.target:status().status == "up"
+end
+
+local function hh_mm(unix_ms)
+  return units.format_clock(unix_ms):sub(1, 5)
+end
+
+--- The state, and how to show it: `healthy (as of 02:58)`, `no contact since 03:01`, `paused`,
+--- with `; rules (no model until 04:00)` while no model answers. Times are UTC.
+---@return string name healthy, observing, warning or critical.
+---@return { name: string, reason: string, since_ms: number, as_of_ms: number, source: string,
+--- text: string, status: string } detail
+function Watcher:state()
+  local current, text = self.current, nil
+  if self.paused then
+    text = "paused"
+  elseif not self:is_in_contact() then
+    local since_ms = self.target:status().since_ms
+    text = "no contact" .. (since_ms and " since " .. hh_mm(since_ms) or "")
+  else
+    text = ("%s (as of %s)"):format(current.name, hh_mm(current.as_of_ms))
+    if self.model.failing_since_ms then
+      text = ("%s; rules (no model until %s)"):format(text,
+        hh_mm(self.clock.wall_ms() + self.model:retry_in_ms()))
+    end
+  end
+  return current.name, {
+    name = current.name, reason = current.reason, since_ms = current.since_ms,
+    as_of_ms = current.as_of_ms, source = current.source, text = text, status = self.status,
+  }
+end
+
+--- Sets the state; an event tells of a change.
+---@param name string
+---@param reason string
+---@param source "model"|"rule"
+---@return string from The state before.
+function Watcher:change_state(name, reason, source)
+  local from, now_ms = self.current.name, self.clock.wall_ms()
+  self.current = { name = name, reason = reason, source = source, as_of_ms = now_ms,
+    since_ms = from == name and self.current.since_ms or now_ms }
+  if from ~= name then
+    self:emit("beamlens.watcher.state_change", { from = from, to = name, reason = reason,
+      source = source })
+    self.hooks:notify("on_state", from, name, reason)
+  end
+  return from
+end
+
+--- Raises the state to the severity of firing alerts that held rules support.
+---@param source "model"|"rule"
+function Watcher:settle(source)
+  local firing = self.alerts:firing({ watcher = self.meta.watcher, node = self.meta.node })
+  local supported = standing.split(firing, standing.held(self.detector:findings()))
+  local floor = standing.floor(supported)
+  if standing.worse(self.current.name, floor) == self.current.name then
+    return
+  end
+  for _, alert in ipairs(supported) do
+    if standing.floor({ alert }) == floor then
+      self:change_state(floor, alert.summary, source)
+      return
+    end
+  end
+end
+
+--- The findings as a model sees them. What it has seen needs not wake it.
+---@return table[]
+function Watcher:finding_views()
+  self.waking:seen()
+  return watcher_opening.findings(self)
+end
+
+--- What the guard hook may know.
+---@return table
+function Watcher:public_view()
+  return { name = self.meta.watcher, domain = self.meta.domain, node = self.meta.node,
+    state = self.current.name }
+end
+
+--- The opening message of a cycle.
+---@async
+---@return string
+function Watcher:opening()
+  return watcher_opening.text(self)
+end
+
+--- Waits, until the time is over or something wakes the watcher.
+---@async
+---@param ms number
+---@param opts { asked_ms?: number, note?: string }
+---@return { waited_ms: integer, woken_by: any } result
+function Watcher:wait(ms, opts)
+  self:emit("beamlens.watcher.wait", { note = opts.note },
+    { ms = ms, asked_ms = opts.asked_ms or ms })
+  local started_ms = self.clock.now_ms()
+  self.status = "waiting"
+  local woken_by = self.waking:sleep(ms)
+  self.status = "deciding"
+  return { waited_ms = math.floor(self.clock.now_ms() - started_ms + 0.5),
+    woken_by = woken_by or json.null }
+end
+
+--- Ends a cycle that does not end itself: a minute, twice as long each time in a row.
+---@async
+---@param reason string
+function Watcher:forced_wait(reason)
+  local bounds = self.policy.wait
+  local ms = math.min(bounds.max_ms, math.max(bounds.min_ms,
+    FORCED_WAIT_MS * 2 ^ math.min(20, self.forced_waits)))
+  self.forced_waits = self.forced_waits + 1
+  self.ended = reason
+  self.last_wait = self:wait(ms, { note = "ended by the runtime: " .. reason })
+end
+
+local function await_contact(self)
+  self.status = "no contact"
+  while not self:is_in_contact() do
+    self.waking:sleep(LOOK_MS)
+  end
+end
+
+local function render_prompt(self)
+  local text, err = self.prompt(prompts.variables({ domain = self.domain, policy = self.policy,
+    tools = self.tools }))
+  if not text then
+    error("the prompt does not render: " .. tostring(err), 0)
+  end
+  return text
+end
+
+-- The body of the task.
+function Watcher:run()
+  self.trace_id, self.cycle = nil, nil
+  if self.supervisor.restarts > 0 then
+    self:happened("your loop failed and was started again")
+  end
+  while true do
+    if self.paused then
+      self.status = "paused"
+      self.waking:sleep(nil)
+    elseif not self:is_in_contact() then
+      await_contact(self)
+    else
+      self.system = self.system or render_prompt(self)
+      self.status = "deciding"
+      self.cycles = self.cycles + 1
+      self.cycle = cycle.new(self)
+      self.trace_id = self.cycle.trace_id
+      self.cycle:run()
+      self.trace_id, self.cycle = nil, nil
+      self.snapshots:unpin_all()
+    end
+  end
+end
+
+return M
