@@ -1,0 +1,232 @@
+--- Evaluation of Erlang on a node, with nothing of ours loaded there.
+---
+--- A source is parsed once, on the node, by `erl_scan` and `erl_parse`; its abstract form comes
+--- back as bytes that are kept here and never decoded. Each evaluation is one process running
+--- `erl_eval:exprs/2` on that form. Its last acts are to send us the answer, once, and to unlink,
+--- so that the answer does not cross again as the reason of its exit.
+
+local async = require("runtime.async")
+local dist = require("host.dist")
+local node_modules = require("runtime.node_modules")
+
+local M = {}
+
+-- Around every source. The variables' names are not those of any source.
+local BEFORE = "try begin "
+local AFTER = [[
+
+end of
+  Beamlens_value -> Beamlens_to ! {ok, Beamlens_value}
+catch Beamlens_class:Beamlens_reason ->
+  Beamlens_to ! {error, unicode:characters_to_binary(
+    io_lib:format("~0tP:~0tP", [Beamlens_class, 9, Beamlens_reason, 20], [{chars_limit, 600}]))}
+end,
+erlang:unlink(Beamlens_to).]]
+
+local PARSE_TIMEOUT_MS = 5000
+local RETRY_MS = 10000 -- how long an eval is refused at once after code_server did not answer
+local MAX_SOURCES = 256
+
+local function var(name)
+  return dist.tuple({ dist.atom("var"), 1, dist.atom(name) })
+end
+
+local function atom(name)
+  return dist.tuple({ dist.atom("atom"), 1, dist.atom(name) })
+end
+
+local function call(mod, fun, args)
+  local remote = dist.tuple({ dist.atom("remote"), 1, atom(mod), atom(fun) })
+  return dist.tuple({ dist.atom("call"), 1, remote, args })
+end
+
+local function match_tuple(elements, expression)
+  local pattern = dist.tuple({ dist.atom("tuple"), 1, elements })
+  return dist.tuple({ dist.atom("match"), 1, pattern, expression })
+end
+
+-- The abstract form of the parser itself:
+--   {ok, Tokens, _} = erl_scan:string(unicode:characters_to_list(Source)),
+--   {ok, Forms} = erl_parse:parse_exprs(Tokens),
+--   erlang:term_to_binary(Forms).
+local function parser_form()
+  return {
+    match_tuple({ atom("ok"), var("Tokens"), var("_") },
+      call("erl_scan", "string", { call("unicode", "characters_to_list", { var("Source") }) })),
+    match_tuple({ atom("ok"), var("Forms") },
+      call("erl_parse", "parse_exprs", { var("Tokens") })),
+    call("erlang", "term_to_binary", { var("Forms") }),
+  }
+end
+
+---@class eval.Evaluator
+---@field parsed integer How many sources were parsed on the node.
+local Evaluator = {}
+local evaluator_mt = { __index = Evaluator }
+
+--- Creates the evaluator of one node.
+---@param opts { call: async fun(mod: string, fun: string, args: any[], opts: table):
+--- any, string?, string?, modules: node_modules.Modules }
+---@return eval.Evaluator
+function M.new(opts)
+  return setmetatable({
+    call = opts.call,
+    modules = opts.modules,
+    prepared = {}, -- source -> { forms= } or { err=, code= } or { signal= } while being parsed
+    count = 0,
+    parsed = 0,
+  }, evaluator_mt)
+end
+
+--- Forgets the parsed forms, as after a restart of the node.
+function Evaluator:forget()
+  self.prepared, self.count, self.refusal = {}, 0, nil
+end
+
+--- Makes sure that what evaluation needs is loaded.
+---@async
+---@param deadline async.Deadline
+---@return true? ok
+---@return string? err
+---@return string? code `"ENOEVAL"`, or the code of a failed call.
+function Evaluator:check(deadline)
+  local refusal = self.refusal
+  if refusal and async.now_ms() < refusal.until_ms then
+    return nil, refusal.err, "ENOEVAL"
+  end
+  return self:confirm(node_modules.EVAL, deadline)
+end
+
+function Evaluator:confirm(names, deadline)
+  local ok, err, code = self.modules:confirm(names, deadline)
+  if ok then
+    self.refusal = nil
+    return true
+  end
+  if code ~= "ECODESERVER" and code ~= "ENOMODULE" then
+    return nil, err, code
+  end
+  err = ("ENOEVAL: nothing can be evaluated on the node: %s; %s"):format(err:match(": (.*)"),
+    code == "ECODESERVER" and "look at sys:get_status(code_server) there, plain calls go on"
+      or "its release must contain stdlib")
+  self.refusal = { err = err, until_ms = async.now_ms() + RETRY_MS }
+  return nil, err, "ENOEVAL"
+end
+
+-- Has the node parse a source. Returns what is kept of it; `final` failures are kept too.
+function Evaluator:parse(source, deadline)
+  local ok, err, code = self:check(deadline)
+  if ok then
+    ok, err, code = self:confirm(node_modules.named_in(source), deadline)
+  end
+  if not ok then
+    return { err = err, code = code }
+  end
+  local text = BEFORE .. source:match("^(.*)%.%s*$") .. AFTER
+  local answer
+  self.parsed = self.parsed + 1
+  answer, err, code = self.call("erl_eval", "exprs",
+    { parser_form(), { dist.tuple({ dist.atom("Source"), text }) } },
+    { timeout_ms = deadline:left_ms() })
+  if answer == nil then
+    return { err = err, code = code, final = code == "EREMOTE" }
+  end
+  -- {value, Binary, Bindings}; a spliced term has no version byte.
+  return { forms = dist.raw(answer[2]:sub(2)), final = true }
+end
+
+function Evaluator:start_parse(source)
+  if self.count >= MAX_SOURCES then
+    self:forget()
+  end
+  local prepared, entry = self.prepared, { signal = async.signal() }
+  prepared[source] = entry
+  self.count = self.count + 1
+  -- Detached: the first to ask may be cancelled while others wait.
+  async.spawn(function()
+    local result = self:parse(source, async.deadline(PARSE_TIMEOUT_MS))
+    prepared[source] = result.final and result or nil
+    if not result.final and prepared == self.prepared then
+      self.count = self.count - 1
+    end
+    entry.result = result
+    entry.signal:fire(true)
+  end, { name = "eval.parse", detached = true })
+  return entry
+end
+
+-- The form of a source, parsed at its first use; uses at the same time wait for the same parse.
+function Evaluator:prepare(source, deadline)
+  local entry = self.prepared[source]
+  if not entry then
+    entry = self:start_parse(source)
+  end
+  if entry.signal and not entry.result then
+    local ok, err, code = entry.signal:wait(deadline:left_ms())
+    if not ok then
+      return nil, err, code
+    end
+  end
+  entry = entry.result or entry
+  return entry.forms, entry.err, entry.code
+end
+
+-- Lua's bindings as erl_eval wants them: a list of {Name, Value} in the order of the names.
+local function bindings_term(source, bindings)
+  local names = {}
+  for name in pairs(bindings) do
+    if type(name) ~= "string" or not name:find("^[A-Z][%w_]*$") then
+      error(("a binding's name is an Erlang variable, not %q"):format(tostring(name)), 4)
+    end
+    -- Its name becomes an atom on the node: only one that the source has made already.
+    if not source:find("%f[%w_]" .. name .. "%f[^%w_]") then
+      error(("the source has no variable %s"):format(name), 4)
+    end
+    names[#names + 1] = name
+  end
+  names[#names + 1] = "Beamlens_to"
+  table.sort(names)
+  local list = {}
+  for i, name in ipairs(names) do
+    local value = name == "Beamlens_to" and dist.self or bindings[name]
+    list[i] = dist.tuple({ dist.atom(name), value })
+  end
+  return list
+end
+
+--- Evaluates a source.
+---@async
+---@param source string Constant Erlang expressions, ending with a full stop.
+---@param bindings? table<string, any> Values of the source's variables.
+---@param opts { timeout_ms: number, max_heap_words?: integer, priority?: string }
+---@return any value
+---@return string? err
+---@return string? code `"ENOEVAL"`: evaluation is not possible on this node; `"EREMOTE"`: it raised
+--- there, or the source does not parse; or the code of a failed call.
+function Evaluator:run(source, bindings, opts)
+  if not source:find("%.%s*$") then
+    error("an Erlang source ends with a full stop", 3)
+  end
+  local list = bindings_term(source, bindings or {})
+  local deadline = async.deadline(opts.timeout_ms)
+  local forms, err, code = self:prepare(source, deadline)
+  if not forms then
+    return nil, err, code
+  end
+  local answer
+  answer, err, code = self.call("erl_eval", "exprs", { forms, list }, {
+    timeout_ms = deadline:left_ms(),
+    max_heap_words = opts.max_heap_words,
+    priority = opts.priority,
+    reply = "message",
+  })
+  if answer == nil then
+    return nil, err, code
+  end
+  if answer[1] == "ok" then
+    return answer[2]
+  end
+  return nil, "EREMOTE: " .. answer[2], "EREMOTE"
+end
+
+return M
