@@ -24,7 +24,7 @@ end,
 erlang:unlink(Beamlens_to).]]
 
 local PARSE_TIMEOUT_MS = 5000
-local RETRY_MS = 10000 -- how long an eval is refused at once after code_server did not answer
+local RETRY_MS = 10000
 local MAX_SOURCES = 256
 
 local function var(name)
@@ -61,6 +61,8 @@ end
 
 ---@class eval.Evaluator
 ---@field parsed integer How many sources were parsed on the node.
+---@field refusal? { err: string, until_ms: number } Why nothing can be evaluated, as far as known.
+---@field retry_ms number How long evals are refused at once after that was found.
 local Evaluator = {}
 local evaluator_mt = { __index = Evaluator }
 
@@ -75,6 +77,7 @@ function M.new(opts)
     prepared = {}, -- source -> { forms= } or { err=, code= } or { signal= } while being parsed
     count = 0,
     parsed = 0,
+    retry_ms = RETRY_MS,
   }, evaluator_mt)
 end
 
@@ -94,11 +97,11 @@ function Evaluator:check(deadline)
   if refusal and async.now_ms() < refusal.until_ms then
     return nil, refusal.err, "ENOEVAL"
   end
-  return self:confirm(node_modules.EVAL, deadline)
+  return self:confirm(node_modules.EVAL, deadline, node_modules.EVAL_REQUIRED)
 end
 
-function Evaluator:confirm(names, deadline)
-  local ok, err, code = self.modules:confirm(names, deadline)
+function Evaluator:confirm(names, deadline, required)
+  local ok, err, code = self.modules:confirm(names, deadline, required)
   if ok then
     self.refusal = nil
     return true
@@ -109,7 +112,7 @@ function Evaluator:confirm(names, deadline)
   err = ("ENOEVAL: nothing can be evaluated on the node: %s; %s"):format(err:match(": (.*)"),
     code == "ECODESERVER" and "look at sys:get_status(code_server) there, plain calls go on"
       or "its release must contain stdlib")
-  self.refusal = { err = err, until_ms = async.now_ms() + RETRY_MS }
+  self.refusal = { err = err, until_ms = async.now_ms() + self.retry_ms }
   return nil, err, "ENOEVAL"
 end
 
@@ -117,7 +120,7 @@ end
 function Evaluator:parse(source, deadline)
   local ok, err, code = self:check(deadline)
   if ok then
-    ok, err, code = self:confirm(node_modules.named_in(source), deadline)
+    ok, err, code = self:confirm(node_modules.named_in(source), deadline, {})
   end
   if not ok then
     return { err = err, code = code }

@@ -20,7 +20,7 @@ local Keeper = {}
 local keeper_mt = { __index = Keeper }
 
 --- Creates a keeper. `target` is told by `came_up(link, facts, took_ms)`,
---- `went_down(failure, retry_ms)`, `fell_silent(silent_ms)` and `answered()`.
+--- `went_down(failure, retry_ms)` and `fell_silent(silent_ms)`.
 ---@param target target.Target
 ---@param opts table The options of `target.new`, with their defaults.
 ---@return keeper.Keeper
@@ -78,8 +78,7 @@ function Keeper:attach(l)
   }
   local target = self.target
   target.modules:forget()
-  facts.eval, facts.eval_err = target.evaluator:check(deadline)
-  facts.eval = facts.eval or false
+  target.evaluator:check(deadline)
   facts.loaded = target.modules.loaded
   for _, question in ipairs(questions) do
     question:join()
@@ -181,6 +180,7 @@ function Keeper:run()
   while true do
     local ok, failure = async.pcall(self.session, self)
     if not ok then
+      self.target:disconnect()
       failure = { err = "EINTERNAL: " .. tostring(failure), code = "EINTERNAL" }
     end
     self.failures = self.failures + 1

@@ -121,11 +121,16 @@ function Target:stop()
   local task = self.task
   self.task = nil
   task:cancel()
+  self:disconnect()
+  self:set_state({ status = "down", code = "ESTOPPED", err = "ESTOPPED: stopped" })
+end
+
+--- For the keeper: closes the connection, if there is one.
+function Target:disconnect()
   if self.link then
     self.link:close()
     self.link = nil
   end
-  self:set_state({ status = "down", code = "ESTOPPED", err = "ESTOPPED: stopped" })
 end
 
 --- Ends the pause before the next attempt, as a reload does.
@@ -146,11 +151,15 @@ end
 ---@return { status: string, since_ms: number, code?: string, err?: string, info?: table }
 --- `status` is "connecting" (before the first result), "up", "unresponsive", "down" or "refused";
 --- `info` is of the last connection: otp_release, creation, own_name, uptime_ms (at attach),
---- schedulers_online, loaded, eval (false: only plain calls go), eval_err.
+--- schedulers_online, loaded, and eval (false: only plain calls go) with eval_err.
 function Target:status()
-  local state = self.state
+  local state, info = self.state, self.info
+  if info then
+    local refusal = self.evaluator.refusal
+    info.eval, info.eval_err = refusal == nil, refusal and refusal.err
+  end
   return { status = state.status, since_ms = state.since_ms, code = state.code, err = state.err,
-    info = self.info }
+    info = info }
 end
 
 local function is_up(state)
@@ -234,7 +243,7 @@ function Target:came_up(link, facts, took_ms)
     own_name = facts.own_name,
     loaded = facts.loaded,
   })
-  self:notify("up", facts)
+  self:notify("up", self:status().info)
   if previous then
     self.restarts = self.restarts + 1
     local info = { creation = facts.creation, previous_creation = previous.creation }
@@ -271,7 +280,7 @@ function Target:fell_silent(silent_ms)
   end
 end
 
---- For the link: an answer came.
+-- The link's `on_answer`.
 function Target:answered()
   if self.state.status == "unresponsive" then
     self:set_state({ status = "up" })
@@ -325,7 +334,7 @@ function Target:call(mod, fun, args, opts)
     return self:refuse_call()
   end
   local deadline = async.deadline(opts.timeout_ms)
-  local ok, err, code = self.modules:confirm({ mod }, deadline)
+  local ok, err, code = self.modules:confirm({ mod }, deadline, { [mod] = true })
   if not ok then
     return nil, err, code
   end

@@ -1,0 +1,228 @@
+local async = require("runtime.async")
+local node = require("support.node")
+local support = require("support")
+local targets = require("support.target")
+
+local QUICK = { first = 50, max = 200 }
+
+-- How often the node's log has a text.
+local function count_in_log(n, text)
+  local _, count = n:log():gsub(text:gsub("%p", "%%%0"), "")
+  return count
+end
+
+-- A self-signed certificate with its key in one file.
+local function certificate()
+  local path = support.tmp_path("dist.pem")
+  local code, text = node.run_program("openssl", { "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+    "-subj", "/CN=localhost", "-days", "2", "-keyout", path, "-out", path .. ".crt" })
+  assert(code == 0, text)
+  local file = assert(io.open(path .. ".crt"))
+  local crt = file:read("*a")
+  file:close()
+  file = assert(io.open(path, "a"))
+  file:write(crt)
+  file:close()
+  return path
+end
+
+describe("a target's connection", function()
+  it("is told lost within a second of a kill, and the restart as such", support.async(function()
+    local n = node.start({ name = "again" })
+    local t, told = targets.attach(n, { backoff_ms = QUICK })
+    assert.are.equal(3, t:eval("1 + 2."))
+    local first = t:status().info
+    n:kill("sigkill")
+    local killed = async.now_ms()
+    local down = told:wait("down", 1000)
+    assert.is_true(async.now_ms() - killed < 1000)
+    assert.is_true(down.was_up)
+    assert.are.equal("EDOWN", select(3, t:eval("1 + 2.")))
+    n:wait_exit()
+    support.wait_until(function()
+      return t:status().code == "ENODE"
+    end)
+
+    n = node.start({ name = "again" })
+    local info = told:wait("restarted", 10000)
+    assert.are.equal(n:number("erlang:system_info(creation)."), info.creation)
+    assert.are.equal(first.creation, info.previous_creation)
+    assert.are_not.equal(info.creation, info.previous_creation)
+    assert.are.equal(3, t:eval("1 + 2."))
+    assert.are.equal(2, t.evaluator.parsed)
+
+    assert.are.equal("up down down up restarted", told:kinds())
+    local restarted = told:of("restarted")[1]
+    assert.are.equal(1, restarted.measurements.restarts)
+    assert.are.equal(info.previous_creation, restarted.metadata.previous_creation)
+    assert.are.equal(info.creation, told:of("up")[2].metadata.creation)
+    -- Once per change of the code, however many attempts there were.
+    local downs = told:of("down")
+    assert.are.same({ 2, true, false, "ENODE" }, { #downs, downs[1].metadata.was_up,
+      downs[2].metadata.was_up, downs[2].metadata.code })
+  end))
+
+  it("that is cut while the node lives is no restart", support.async(function()
+    local n = node.start({ name = "again" })
+    local t, told = targets.attach(n, { backoff_ms = QUICK })
+    assert.are.equal(3, t:eval("1 + 2."))
+    n:eval("erlang:disconnect_node(beamlens1@localhost).")
+    told:wait("down", 1000)
+    told:wait("up")
+    told:wait("up")
+    assert.are.equal(3, t:eval("1 + 2."))
+    assert.are.equal("up down up", told:kinds())
+    assert.are.equal(1, t.evaluator.parsed)
+  end))
+
+  it("tells a stopped node from a dead one", support.async(function()
+    local n = node.start({ name = "again" })
+    local t, told = targets.attach(n, { heartbeat_ms = 100, unresponsive_ms = 500 })
+    assert.are.equal(3, t:eval("1 + 2."))
+    n:kill("sigstop")
+    local stopped = async.now_ms()
+    assert.are.equal("ETIMEDOUT", select(3, t:eval("1 + 2.", nil, { timeout = "100ms" })))
+    local silent_ms = told:wait("unresponsive", 2000).silent_ms
+    assert.is_true(silent_ms >= 500 and silent_ms < 1000)
+    assert.is_true(async.now_ms() - stopped < 1500)
+    assert.are.equal("unresponsive", t:status().status)
+    -- Calls still go out, each with its deadline.
+    local started = async.now_ms()
+    assert.are.equal("ETIMEDOUT", select(3, t:call("erlang", "node", {}, { timeout = "100ms" })))
+    assert.is_true(async.now_ms() - started < 500)
+
+    n:kill("sigcont")
+    told:wait("responsive", 2000)
+    assert.are.equal("up", t:status().status)
+    assert.are.equal(3, t:eval("1 + 2."))
+    assert.are.equal("up unresponsive responsive", told:kinds())
+    assert.are.equal(silent_ms, told:of("unresponsive")[1].measurements.silent_ms)
+    support.wait_until(function()
+      return n:eval("[P || P <- processes(), {_, {erpc, _, _}} <- "
+        .. "[process_info(P, initial_call)]].") == "[]"
+    end)
+  end))
+
+  it("is no more tried with a refused cookie until that is another", support.async(function()
+    local n = node.start({ name = "again" })
+    local cookie = "wrong-cookie"
+    local t, told = targets.start(n, {
+      backoff_ms = { first = 10, max = 10 },
+      cookie_check_ms = 20,
+      cookie = function()
+        return cookie
+      end,
+    })
+    local refused = told:wait("refused")
+    assert.are.equal("ECOOKIE", refused.code)
+    assert.are.equal(600000, refused.retry_ms)
+    assert.is_nil(refused.err:find("wrong", 1, true))
+    assert.are.equal("refused", t:status().status)
+    support.wait_until(function()
+      return count_in_log(n, "Connection attempt from node") == 1
+    end)
+    async.sleep(300) -- many checks of the cookie, no attempt
+    assert.are.equal(1, count_in_log(n, "Connection attempt from node"))
+
+    t:retry_now()
+    support.wait_until(function()
+      return count_in_log(n, "Connection attempt from node") == 2
+    end)
+    cookie = n.cookie
+    told:wait("up")
+    assert.are.equal("refused up", told:kinds())
+    assert.are.equal(2, count_in_log(n, "Connection attempt from node"))
+  end))
+
+  it("says what is wrong with our own cookie, and asks for it again", support.async(function()
+    local n = node.start({ name = "again" })
+    local cookie
+    local t = targets.start(n, {
+      backoff_ms = QUICK,
+      cookie = function()
+        if cookie then
+          return cookie
+        end
+        return nil, "EPERMISSIONS: the cookie file is open to others", "EPERMISSIONS"
+      end,
+    })
+    local ok, err, code = t:wait_up(1000)
+    assert.are.same({ nil, "EPERMISSIONS: the cookie file is open to others", "EPERMISSIONS" },
+      { ok, err, code })
+    cookie = n.cookie
+    support.wait_until(function()
+      return t:status().status == "up"
+    end)
+    assert.are.equal("", n:log())
+  end))
+
+  it("waits for an absent node until it comes", support.async(function()
+    local epmd_port = node.start_epmd()
+    local t, told = targets.start({ name = "again@localhost", cookie = "spec-cookie",
+      epmd_port = epmd_port }, { backoff_ms = QUICK })
+    local down = told:wait("down")
+    assert.are.same({ "ENODE", false }, { down.code, down.was_up })
+    local ok, _, code = t:wait_up(300)
+    assert.are.same({ nil, "ENODE" }, { ok, code })
+    node.start({ name = "again" })
+    told:wait("up")
+    assert.are.equal("down up", told:kinds())
+    assert.are.equal(1, #told:of("down"))
+  end))
+
+  it("says when there is no epmd, and then that the node is absent", support.async(function()
+    local n = node.start({ name = "again" })
+    local t, told = targets.start({ name = n.name, cookie = n.cookie,
+      epmd_port = node.free_port() }, { backoff_ms = QUICK })
+    assert.are.equal("EEPMD", told:wait("down").code)
+    assert.are.equal("down", t:status().status)
+    assert.matches("^EEPMD: ", t:status().err)
+  end))
+
+  it("refuses a node of another name, says the real one, and stays on", support.async(function()
+    local n = node.start({ name = "again", host = "vm" })
+    local t, told = targets.start({ name = "again@localhost", cookie = n.cookie,
+      epmd_port = n.epmd_port }, { backoff_ms = QUICK })
+    local refused = told:wait("refused")
+    assert.are.equal("ENAME", refused.code)
+    assert.matches("again@vm", refused.err)
+    assert.is_true(refused.retry_ms <= 200)
+    assert.are.equal("refused", t:status().status)
+    n:stop()
+    node.start({ name = "again" })
+    told:wait("up")
+    assert.are.equal("", n:log())
+  end))
+
+  it("reaches a node with a long name by a name with a dot", support.async(function()
+    local n = node.start({ name = "again", host = "127.0.0.1", long = true })
+    local t = targets.attach(n)
+    assert.are.equal("beamlens1@127.0.0.1", t:status().info.own_name)
+    assert.are.equal("again@127.0.0.1", t:eval("node()."))
+  end))
+
+  it("sees TLS, and leaves it alone for ten minutes", support.async(function()
+    local n = node.start({ name = "again", args = { "-proto_dist", "inet_tls", "-ssl_dist_opt",
+      "server_certfile", certificate() } })
+    local t, told = targets.start(n, { backoff_ms = QUICK })
+    local refused = told:wait("refused")
+    assert.are.same({ "ETLS", 600000 }, { refused.code, refused.retry_ms })
+    assert.are.equal("refused", t:status().status)
+  end))
+
+  it("is told to subscribers until they leave", support.async(function()
+    local n = node.start({ name = "again" })
+    local t, told = targets.start(n, { backoff_ms = QUICK })
+    local heard = {}
+    local unsubscribe = t:subscribe(function(kind)
+      heard[#heard + 1] = kind
+    end)
+    told:wait("up")
+    unsubscribe()
+    unsubscribe()
+    n:eval("erlang:disconnect_node(beamlens1@localhost).")
+    told:wait("up")
+    assert.are.equal("up down up", told:kinds())
+    assert.are.same({ "up" }, heard)
+  end))
+end)

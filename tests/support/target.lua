@@ -1,0 +1,94 @@
+-- Targets for specs, with a record of what they tell.
+--
+--   local t, told = targets.attach(n)              -- connected; stopped when the case ends
+--   told:kinds()                                   -- "up unresponsive …": what subscribers heard
+--   told:wait("down", 1000)                        -- its info, heard already or yet to come
+--   told:of("up")                                  -- telemetry: name, measurements, metadata
+
+local support = require("support")
+local target = require("runtime.target")
+local telemetry = require("runtime.telemetry")
+
+local M = {}
+
+local Told = {}
+local told_mt = { __index = Told }
+
+local NODE_EVENTS = {
+  "beamlens.node.up", "beamlens.node.down", "beamlens.node.unresponsive", "beamlens.node.restarted",
+}
+
+--- The kinds that subscribers heard, in order, as one text.
+function Told:kinds()
+  local kinds = {}
+  for i, entry in ipairs(self.heard) do
+    kinds[i] = entry.kind
+  end
+  return table.concat(kinds, " ")
+end
+
+--- Waits for the next of a kind; what was heard before counts, each once.
+---@async
+---@return table info
+function Told:wait(kind, timeout_ms)
+  return support.wait_until(function()
+    for _, entry in ipairs(self.heard) do
+      if entry.kind == kind and not entry.seen then
+        entry.seen = true
+        return entry.info
+      end
+    end
+  end, timeout_ms, kind .. " after " .. self:kinds())
+end
+
+--- The telemetry events of a name, such as "up".
+function Told:of(name)
+  local found = {}
+  for _, event in ipairs(self.events) do
+    if event.name == "beamlens.node." .. name then
+      found[#found + 1] = event
+    end
+  end
+  return found
+end
+
+--- Starts a target for a node.
+---@param n table Of support.node, or anything with name, cookie and epmd_port.
+---@param opts? table Options of target.new besides these.
+function M.start(n, opts)
+  local told = setmetatable({ heard = {}, events = {} }, told_mt)
+  local bus = telemetry.new()
+  bus:attach_many("record", NODE_EVENTS, function(name, measurements, metadata)
+    table.insert(told.events, { name = name, measurements = measurements, metadata = metadata })
+  end)
+  local all = {
+    node = n.name,
+    cookie = function()
+      return n.cookie
+    end,
+    epmd_port = n.epmd_port,
+    telemetry = bus,
+  }
+  for key, value in pairs(opts or {}) do
+    all[key] = value
+  end
+  local t = target.new(all)
+  t:subscribe(function(kind, info)
+    table.insert(told.heard, { kind = kind, info = info })
+  end)
+  t:start()
+  support.on_cleanup(function()
+    t:stop()
+  end)
+  return t, told
+end
+
+--- Starts a target and waits until it is up.
+---@async
+function M.attach(n, opts)
+  local t, told = M.start(n, opts)
+  assert(t:wait_up(10000))
+  return t, told
+end
+
+return M
