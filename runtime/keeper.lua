@@ -46,8 +46,11 @@ local function digest(text)
   return tostring(hash)
 end
 
--- The pause before the next attempt: doubling, with a quarter of jitter either way.
-local function backoff_ms(failures, bounds)
+--- The pause before the next attempt: doubling, with a quarter of jitter either way.
+---@param failures integer In a row, from 1.
+---@param bounds { first: number, max: number }
+---@return number
+function M.backoff_ms(failures, bounds)
   local pause = math.min(bounds.max, bounds.first * 2 ^ math.min(failures - 1, 30))
   local random = (uv.hrtime() / 1e3) % 1000 / 1000
   return math.min(bounds.max, pause * (0.75 + 0.5 * random))
@@ -185,7 +188,7 @@ function Keeper:run()
     end
     self.failures = self.failures + 1
     local retry_ms = LOGGED[failure.code] and self.opts.refused_ms
-      or backoff_ms(self.failures, self.opts.backoff_ms)
+      or M.backoff_ms(self.failures, self.opts.backoff_ms)
     self.target:went_down(failure, retry_ms)
     self:wait_retry(failure, retry_ms)
   end

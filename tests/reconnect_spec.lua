@@ -1,4 +1,5 @@
 local async = require("runtime.async")
+local keeper = require("runtime.keeper")
 local node = require("support.node")
 local support = require("support")
 local targets = require("support.target")
@@ -27,6 +28,20 @@ local function certificate()
 end
 
 describe("a target's connection", function()
+  it("is tried again after pauses that double up to a limit", function()
+    local bounds = { first = 250, max = 30000 }
+    for failures, middle in pairs({ 250, 500, 1000, [7] = 16000, [50] = 30000 }) do
+      local seen = {}
+      for _ = 1, 50 do
+        local pause = keeper.backoff_ms(failures, bounds)
+        assert.is_true(pause >= middle * 0.75 and pause <= math.min(middle * 1.25, 30000))
+        seen[pause] = true
+      end
+      local first = next(seen)
+      assert.is_not_nil(next(seen, first), "there is no jitter")
+    end
+  end)
+
   it("is told lost within a second of a kill, and the restart as such", support.async(function()
     local n = node.start({ name = "again" })
     local t, told = targets.attach(n, { backoff_ms = QUICK })
