@@ -24,7 +24,7 @@ LDFLAGS  += -pie -Wl,-z,relro,-z,now
 # -rdynamic and the whole of LuaJIT: the spec runner's own C modules find the Lua API in us.
 LIBS     := -rdynamic -Wl,--whole-archive $(LIBDIR)/libluajit-5.1.a -Wl,--no-whole-archive \
   $(LIBDIR)/liblua5.1-luv.a $(LIBDIR)/liblua5.1-cjson.a $(LIBDIR)/liblua5.1-lpeg.a \
-  $(LIBDIR)/libuv_a.a -lei -lcurl -lcrypto -lm -ldl -lpthread
+  $(LIBDIR)/libuv_a.a -lei -lcrypto -lm -ldl -lpthread
 
 HOST_C   := $(wildcard host/*.c)
 HOST_O   := $(HOST_C:host/%.c=$(B)/obj/%.o)

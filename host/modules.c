@@ -17,7 +17,9 @@
 // clang-format off: one module a line
 static const luaL_Reg natives[] = {
     {"host.core", luaopen_host_core},
+    {"host.http", luaopen_host_http},
     {"host.json", luaopen_host_json},
+    {"host.sse", luaopen_host_sse},
     {"luv", luaopen_luv},
     {"cjson", luaopen_cjson},
     {"cjson.safe", luaopen_cjson_safe},

@@ -6,7 +6,9 @@
 #include <lua.h>
 
 int luaopen_host_core(lua_State *L);
+int luaopen_host_http(lua_State *L);
 int luaopen_host_json(lua_State *L);
+int luaopen_host_sse(lua_State *L);
 
 // Of lua-cjson, whose header leaves it out.
 int luaopen_cjson_safe(lua_State *L);

@@ -1,0 +1,364 @@
+// http_transfer.c: libcurl's easy handle, set up for servers that may be hostile, slow or cut off.
+//
+// Nothing that the caller sends (headers carry keys) gets into an error text.
+
+#include "http_transfer.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <strings.h>
+
+#define MAX_HEAD_BYTES ((size_t)256 * 1024)
+#define ENOUGH_GRACE_MS 1000
+
+#ifndef BEAMLENS_VERSION
+#define BEAMLENS_VERSION "dev"
+#endif
+
+static void fail(Transfer *t, const char *code, const char *text)
+{
+  t->ended = true;
+  if (t->enough) {
+    return; // it has all that it wanted
+  }
+  t->code = code;
+  if (text != t->error) {
+    snprintf(t->error, sizeof(t->error), "%s", text);
+  }
+}
+
+static size_t on_head(char *line, size_t size, size_t count, void *arg)
+{
+  Transfer *t = arg;
+  size_t len = size * count;
+  t->last_at_ms = uv_now(t->multi->loop);
+  if (t->head_done) {
+    return len; // trailers
+  }
+  if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
+    byte_buffer_clear(&t->head);
+    return len;
+  }
+  if (len <= 2) {
+    t->multi->curl->easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &t->status);
+    t->head_done = t->status >= 200;
+    return len;
+  }
+  if (t->head.len + len > MAX_HEAD_BYTES || !byte_buffer_add(&t->head, line, len)) {
+    fail(t, "ETOOBIG", "the headers of the answer are too big");
+    return 0;
+  }
+  return len;
+}
+
+static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
+{
+  Transfer *t = arg;
+  size_t len = size * count;
+  t->last_at_ms = uv_now(t->multi->loop);
+  if (len > t->max_body_bytes - t->received) {
+    char text[80];
+    snprintf(text, sizeof(text), "the answer has more than %zu bytes", t->max_body_bytes);
+    fail(t, "ETOOBIG", text);
+    return 0;
+  }
+  t->received += len;
+  if (!t->enough && !byte_buffer_add(&t->body, bytes, len)) {
+    fail(t, "ENOMEM", "not enough memory");
+    return 0;
+  }
+  return len;
+}
+
+// Children of ours must not inherit a connection to a model.
+static int on_socket_made(void *arg, curl_socket_t fd, curlsocktype purpose)
+{
+  (void)arg;
+  (void)purpose;
+  fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return CURL_SOCKOPT_OK;
+}
+
+static curl_off_t uploaded(const Transfer *t)
+{
+  curl_off_t bytes = 0;
+  t->multi->curl->easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &bytes);
+  return bytes;
+}
+
+static void on_deadline(uv_timer_t *timer);
+
+// Sets the timer to the nearer of both deadlines.
+static void arm(Transfer *t)
+{
+  uint64_t now = uv_now(t->multi->loop);
+  uint64_t at = t->last_at_ms + t->idle_ms;
+  if (t->total_at_ms && t->total_at_ms < at) {
+    at = t->total_at_ms;
+  }
+  uv_timer_start(t->timer, on_deadline, at > now ? at - now : 0, 0);
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+  Transfer *t = uv_handle_get_data((uv_handle_t *)timer);
+  uint64_t now = uv_now(t->multi->loop);
+  curl_off_t sent = uploaded(t);
+  if (sent > t->uploaded) {
+    t->uploaded = sent;
+    t->last_at_ms = now;
+  }
+  char text[80];
+  if (t->total_at_ms && now >= t->total_at_ms) {
+    snprintf(text, sizeof(text), "the request took longer than %ld ms", t->timeout_ms);
+    fail(t, "ETIMEDOUT", text);
+  } else if (now >= t->last_at_ms + t->idle_ms) {
+    snprintf(text, sizeof(text), "the server sent nothing for %llu ms",
+             (unsigned long long)t->idle_ms);
+    fail(t, "ETIMEDOUT", text);
+  } else {
+    arm(t);
+    return;
+  }
+  t->multi->after_turn(t->multi);
+}
+
+// Our loopback list, before the user's own.
+static void no_proxy_list(char *list, size_t size)
+{
+  const char *own = getenv("no_proxy");
+  own = own ? own : getenv("NO_PROXY");
+  if (own && strcmp(own, "*") == 0) {
+    snprintf(list, size, "*");
+    return;
+  }
+  snprintf(list, size, "localhost,127.0.0.1,127.0.0.0/8,::1%s%s", own ? "," : "", own ? own : "");
+}
+
+static void set_method(Transfer *t, const TransferOptions *options)
+{
+  const CurlApi *curl = t->multi->curl;
+  const char *method = options->method ? options->method : (options->body ? "POST" : "GET");
+  bool is_post = strcmp(method, "POST") == 0;
+  if (options->body || is_post) {
+    curl->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)options->body_len);
+    curl->easy_setopt(t->easy, CURLOPT_COPYPOSTFIELDS, options->body ? options->body : "");
+  } else if (strcmp(method, "HEAD") == 0) {
+    curl->easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
+  }
+  curl->easy_setopt(t->easy, CURLOPT_CUSTOMREQUEST, method);
+}
+
+static bool has_header(const struct curl_slist *headers, const char *name)
+{
+  for (; headers; headers = headers->next) {
+    size_t len = strlen(name);
+    if (strncasecmp(headers->data, name, len) == 0 && headers->data[len] == ':') {
+      return true;
+    }
+  }
+  return false;
+}
+
+// curl's own headers that we do not want: an empty value removes them.
+static bool set_headers(Transfer *t, struct curl_slist *headers)
+{
+  static const char *const unwanted[] = {"Expect", "Content-Type"};
+  const CurlApi *curl = t->multi->curl;
+  t->headers = headers;
+  for (size_t i = 0; i < sizeof(unwanted) / sizeof(unwanted[0]); i++) {
+    char line[32];
+    snprintf(line, sizeof(line), "%s:", unwanted[i]);
+    if (!has_header(t->headers, unwanted[i])) {
+      struct curl_slist *longer = curl->slist_append(t->headers, line);
+      if (!longer) {
+        return false;
+      }
+      t->headers = longer;
+    }
+  }
+  return curl->easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers) == CURLE_OK;
+}
+
+static bool set_options(Transfer *t, const TransferOptions *options)
+{
+  const CurlApi *curl = t->multi->curl;
+  CURL *easy = t->easy;
+  char no_proxy[2048];
+  no_proxy_list(no_proxy, sizeof(no_proxy));
+  curl->easy_setopt(easy, CURLOPT_PRIVATE, t);
+  curl->easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
+  curl->easy_setopt(easy, CURLOPT_URL, options->url);
+  curl->easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl->easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // else a cancel joins the resolver's thread
+  curl->easy_setopt(easy, CURLOPT_NOPROXY, no_proxy);
+  curl->easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  curl->easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); // a redirect would carry the key away
+  curl->easy_setopt(easy, CURLOPT_USERAGENT, "beamlens/" BEAMLENS_VERSION);
+  curl->easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, options->connect_timeout_ms);
+  curl->easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl->easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head);
+  curl->easy_setopt(easy, CURLOPT_HEADERDATA, t);
+  curl->easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl->easy_setopt(easy, CURLOPT_WRITEDATA, t);
+  curl->easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket_made);
+  if (options->ca_file) {
+    curl->easy_setopt(easy, CURLOPT_CAINFO, options->ca_file);
+  }
+  set_method(t, options);
+  return curl->easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+}
+
+static bool start(Transfer *t, const TransferOptions *options)
+{
+  const char *err = NULL;
+  t->easy = t->multi->curl->easy_init();
+  t->timer = malloc(sizeof(*t->timer));
+  if (!t->easy || !t->timer) {
+    free(t->timer);
+    t->timer = NULL;
+    fail(t, "ENOMEM", "not enough memory");
+    return false;
+  }
+  uv_timer_init(t->multi->loop, t->timer);
+  uv_handle_set_data((uv_handle_t *)t->timer, t);
+  if (!set_headers(t, t->headers) || !set_options(t, options)) {
+    fail(t, "EHTTP", "this libcurl is too old");
+    return false;
+  }
+  t->added = http_multi_add(t->multi, t->easy, &err);
+  if (!t->added) {
+    fail(t, "EHTTP", err);
+    return false;
+  }
+  arm(t);
+  return true;
+}
+
+bool transfer_start(Transfer *t, HttpMulti *m, const TransferOptions *options)
+{
+  *t = (Transfer){.multi = m, .headers = options->headers};
+  t->max_body_bytes = options->max_body_bytes;
+  t->idle_ms = (uint64_t)options->idle_timeout_ms;
+  uv_update_time(m->loop);
+  t->last_at_ms = uv_now(m->loop);
+  t->timeout_ms = options->timeout_ms;
+  t->total_at_ms = options->timeout_ms ? t->last_at_ms + (uint64_t)options->timeout_ms : 0;
+  if (start(t, options)) {
+    return true;
+  }
+  transfer_close(t);
+  return false;
+}
+
+// A handshake that the network cut is no fault of the certificates: it may be tried again.
+static const char *tls_code(const Transfer *t)
+{
+  return strstr(t->error, "SYSCALL") || strstr(t->error, "reset") ? "ECONNECT" : "ETLS";
+}
+
+static const char *code_of(const Transfer *t, CURLcode result)
+{
+  switch (result) {
+  case CURLE_COULDNT_RESOLVE_HOST:
+  case CURLE_COULDNT_RESOLVE_PROXY:
+    return "EHOST";
+  case CURLE_COULDNT_CONNECT:
+  case CURLE_PROXY:
+  case CURLE_INTERFACE_FAILED:
+    return "ECONNECT";
+  case CURLE_OPERATION_TIMEDOUT:
+    return "ETIMEDOUT";
+  case CURLE_SSL_CONNECT_ERROR:
+    return tls_code(t);
+  case CURLE_SSL_ENGINE_NOTFOUND:
+  case CURLE_SSL_ENGINE_SETFAILED:
+  case CURLE_SSL_ENGINE_INITFAILED:
+  case CURLE_SSL_CERTPROBLEM:
+  case CURLE_SSL_CIPHER:
+  case CURLE_PEER_FAILED_VERIFICATION:
+  case CURLE_USE_SSL_FAILED:
+  case CURLE_SSL_SHUTDOWN_FAILED:
+  case CURLE_SSL_CACERT_BADFILE:
+  case CURLE_SSL_CRL_BADFILE:
+  case CURLE_SSL_ISSUER_ERROR:
+  case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+  case CURLE_SSL_INVALIDCERTSTATUS:
+  case CURLE_SSL_CLIENTCERT:
+    return "ETLS";
+  case CURLE_GOT_NOTHING:
+  case CURLE_PARTIAL_FILE:
+  case CURLE_RECV_ERROR:
+  case CURLE_SEND_ERROR:
+  case CURLE_HTTP2:
+  case CURLE_HTTP2_STREAM:
+    return "ECUT";
+  case CURLE_OUT_OF_MEMORY:
+    return "ENOMEM";
+  default:
+    return "EHTTP";
+  }
+}
+
+void transfer_end(Transfer *t, CURLcode result)
+{
+  if (t->ended) {
+    return; // one of our callbacks has said why
+  }
+  t->ended = true;
+  if (result != CURLE_OK) {
+    bool explained = t->error[0] != '\0';
+    fail(t, code_of(t, result), explained ? t->error : t->multi->curl->easy_strerror(result));
+  }
+}
+
+void transfer_enough(Transfer *t)
+{
+  if (!t->enough && !t->ended) {
+    t->enough = true;
+    t->total_at_ms = uv_now(t->multi->loop) + ENOUGH_GRACE_MS;
+    arm(t);
+  }
+}
+
+void transfer_times(const Transfer *t, double *connect_ms, double *total_ms)
+{
+  const CurlApi *curl = t->multi->curl;
+  curl_off_t tcp_us = 0, tls_us = 0, total_us = 0;
+  curl->easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &tcp_us);
+  curl->easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &tls_us);
+  curl->easy_getinfo(t->easy, CURLINFO_TOTAL_TIME_T, &total_us);
+  *connect_ms = (double)(tls_us > 0 ? tls_us : tcp_us) / 1e3;
+  *total_ms = (double)total_us / 1e3;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+  free(handle);
+}
+
+void transfer_close(Transfer *t)
+{
+  if (t->added) {
+    http_multi_remove(t->multi, t->easy);
+    t->added = false;
+  }
+  if (t->easy) {
+    t->multi->curl->easy_cleanup(t->easy);
+    t->easy = NULL;
+  }
+  if (t->timer) {
+    uv_close((uv_handle_t *)t->timer, on_timer_closed);
+    t->timer = NULL;
+  }
+  if (t->headers) {
+    t->multi->curl->slist_free_all(t->headers);
+    t->headers = NULL;
+  }
+}
+
+void transfer_free_buffers(Transfer *t)
+{
+  byte_buffer_free(&t->head);
+  byte_buffer_free(&t->body);
+}
