@@ -17,6 +17,7 @@
 // clang-format off: one module a line
 static const luaL_Reg natives[] = {
     {"host.core", luaopen_host_core},
+    {"host.dist", luaopen_host_dist},
     {"host.http", luaopen_host_http},
     {"host.json", luaopen_host_json},
     {"host.sse", luaopen_host_sse},

@@ -6,6 +6,7 @@
 #include <lua.h>
 
 int luaopen_host_core(lua_State *L);
+int luaopen_host_dist(lua_State *L);
 int luaopen_host_http(lua_State *L);
 int luaopen_host_json(lua_State *L);
 int luaopen_host_sse(lua_State *L);

@@ -1,0 +1,34 @@
+// term.h: Erlang terms as Lua values and back.
+
+#ifndef BEAMLENS_TERM_H
+#define BEAMLENS_TERM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ei.h>
+#include <lua.h>
+
+#include "etf.h"
+
+// Why a value cannot be sent. Zero-terminated.
+typedef struct TermError {
+  char text[160];
+} TermError;
+
+// Appends the value at `index` as a term (without version byte). `self` (may be NULL) is the
+// encoded pid that dist.self stands for. False: error->text; what was appended is then useless.
+// Never raises.
+bool term_encode(lua_State *L, int index, ei_x_buff *out, const ei_x_buff *self, TermError *error);
+
+// Reads one term and pushes its Lua value; identifiers of the node `home` (may be NULL) print as on
+// that node. False, with nothing pushed, when it is not a term or exceeds the bounds: r->why.
+// Raises only when memory is short.
+bool term_decode(lua_State *L, EtfReader *r, const char *home);
+
+// Adds term functions (encode, decode, tuple, atom, map, raw) and values (self, tuple_mt) to the
+// table on top of the stack.
+void term_open(lua_State *L);
+
+#endif
