@@ -163,7 +163,7 @@ function M.fields(opts)
     fields[name] = M.bounded_list(name, opts[name])
   end
   for i, command in ipairs(fields.next) do
-    fields.next[i] = one_line(command, MAX_COMMAND)
+    fields.next[i] = one_line(tostring(command), MAX_COMMAND)
   end
   return fields
 end

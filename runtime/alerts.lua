@@ -3,7 +3,7 @@
 --- An alert is known by its fingerprint (node, domain, type, subject). While it fires, whoever
 --- fires it again raises its `count`; when it comes back within 30 min of its end, it is the same
 --- alert, reopened. `alert_fired` tells of what is worth waking somebody for (`cause`: new, raised,
---- renotified, reopened), `alert_updated` of the rest, `alert_resolved` of the end. Events, and what
+--- renotified, reopened), `alert_updated` of the rest, `alert_resolved` of the end. Events and what
 --- `fire`, `resolve`, `get` and `find` return, are copies: later changes do not show in them.
 ---
 ---   local alert, cause = alerts:fire({ watcher = "beam", domain = "beam", node = "shop@db1",
@@ -58,8 +58,8 @@ local alerts_mt = { __index = Alerts }
 
 --- No alerts yet.
 ---@param opts { telemetry: telemetry.Bus, clock: clock.Clock, limit?: integer,
---- renotify_ms?: number } `limit`: how many are kept (default 100); those that ended first go first,
---- a firing one never. `renotify_ms`: how long a firing alert stays quiet (default 1 h).
+--- renotify_ms?: number } `limit`: how many are kept (default 100); the one that ended first goes
+--- first, a firing one never. `renotify_ms`: how long a firing alert stays quiet (default 1 h).
 ---@return alerts.Alerts
 function M.new(opts)
   return setmetatable({
