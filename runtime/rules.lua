@@ -7,18 +7,16 @@
 --- A warning or critical finding fires its alert when it begins to fire, and its end resolves it.
 
 local async = require("runtime.async")
-local finding_alert = require("runtime.finding_alert")
 local ids = require("runtime.ids")
 local mute = require("runtime.mute")
 local record = require("runtime.alert_record")
+local rule_alerts = require("runtime.rule_alerts")
 local rule_set = require("runtime.rule_set")
 
 local M = {}
 
 local MAX_SUBJECTS = 50
 local MAX_ERRORS = 20
-local MAX_INVESTIGATIONS = 4
-local INVESTIGATE_MS = 5000
 
 local RANK = record.SEVERITY_RANK
 
@@ -49,25 +47,26 @@ local rules_mt = { __index = Rules }
 ---@param opts { meta: table, domain: table, policy: table, history: history.History,
 --- executor: table, alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock,
 --- guard?: fun(request: table): table?, string?, investigate_ms?: number }
---- `guard` may change or refuse the request of an alert; nil and a reason refuse it.
---- `investigate_ms` bounds an investigation (default 5 s).
+--- `guard` and `investigate_ms`: see runtime/rule_alerts.lua.
 ---@return rules.Rules
 function M.new(opts)
   local self = setmetatable({
     meta = opts.meta,
     domain = opts.domain,
     history = opts.history,
-    executor = opts.executor,
-    alerts = opts.alerts,
     telemetry = opts.telemetry,
     clock = opts.clock,
-    guard = opts.guard,
-    investigate_ms = opts.investigate_ms or INVESTIGATE_MS,
     entries = {}, -- type -> subject -> entry
     listeners = {},
     errors = {}, -- type -> distinct error texts that were told
-    investigations = {}, -- entry -> task
   }, rules_mt)
+  self.firing = rule_alerts.new({
+    meta = opts.meta, alerts = opts.alerts, executor = opts.executor, clock = opts.clock,
+    guard = opts.guard, investigate_ms = opts.investigate_ms,
+    report = function(type_name, text)
+      self:report(type_name, text)
+    end,
+  })
   self:set_policy(opts.policy)
   return self
 end
@@ -125,6 +124,7 @@ end
 ---@param policy table
 function Rules:set_policy(policy)
   self.policy = policy
+  self.firing.renotify_ms = policy.renotify_ms
   self.errors = {}
   local problems
   self.rules, problems = rule_set.compile(self.domain.rules, policy.rules)
@@ -273,7 +273,7 @@ function Rules:hold(entry, seen, sample, step_ms)
     entry.told_rank, entry.told_value = RANK[finding.severity], finding.value
     self:emit("finding.firing", entry, { value = finding.value })
     self:notify(entry, "firing")
-    self:alert(entry)
+    self.firing:begin(entry)
   elseif finding.phase ~= "pending" then
     finding.phase = "firing"
     finding.muted = self:is_muted(entry) or nil
@@ -303,80 +303,11 @@ function Rules:go_on(entry)
     self:notify(entry, "worsened")
   end
   if not finding.alert_id then
-    self:alert(entry)
-    return
+    self.firing:begin(entry)
   elseif worsened then
-    self:fire(entry, {})
-    return
-  end
-  local seen = finding_alert.seen(finding, entry.held_ms)
-  seen.renotify_ms, seen.quiet = self.policy.renotify_ms, finding.muted
-  if not self.alerts:refresh(finding.alert_id, seen) then
-    self:fire(entry, {}) -- somebody ended it, but it holds
-  end
-end
-
--- Fires the alert of a finding that held, unless it has none to fire or it is under way.
-function Rules:alert(entry)
-  local finding = entry.finding
-  if RANK[finding.severity] < RANK.warning or finding.muted or finding.refused
-    or self.investigations[entry] then
-    return
-  end
-  local running = 0
-  for _ in pairs(self.investigations) do
-    running = running + 1
-  end
-  -- A node on which much goes wrong at once is not asked about all of it at once.
-  if not entry.rule.investigate or running >= MAX_INVESTIGATIONS then
-    self:fire(entry, {})
-    return
-  end
-  self.investigations[entry] = {}
-  local task = async.spawn(function()
-    local ok, execution = async.pcall(finding_alert.investigate, {
-      executor = self.executor, rule = entry.rule, finding = record.copy(finding),
-      trace_id = entry.trace_id, clock = self.clock, timeout_ms = self.investigate_ms,
-    })
-    if not self.investigations[entry] then
-      return -- stopped meanwhile: `stop` fires it
-    end
-    self.investigations[entry] = nil
-    if not ok then
-      self:report(finding.type, tostring(execution))
-    end
-    self:fire(entry, ok and { execution } or {})
-  end, { name = "finding " .. finding.type, detached = true, on_error = function(text)
-    self:report(finding.type, text)
-  end })
-  if self.investigations[entry] then
-    self.investigations[entry] = task
-  end
-end
-
--- Fires or updates the alert as the finding stands now.
-function Rules:fire(entry, executions)
-  local finding = entry.finding
-  local request = finding_alert.request({
-    meta = self.meta, rule = entry.rule, finding = finding, held_ms = entry.held_ms,
-    samples = { entry.first_sample, entry.sample }, executions = executions,
-    trace_id = entry.trace_id, renotify_ms = self.policy.renotify_ms,
-  })
-  if self.guard then
-    local ok, allowed, reason = async.pcall(self.guard, request)
-    if not ok then
-      self:report(finding.type, "the guard failed, so the alert is fired: " .. tostring(allowed))
-    elseif not allowed then
-      finding.refused = tostring(reason or "refused by the policy's guard")
-      return
-    else
-      request = allowed
-    end
-  end
-  local alert = self.alerts:fire(request)
-  finding.alert_id = alert.id
-  if entry.ended_by then
-    self.alerts:resolve(alert.id, entry.ended_by, { trace_id = entry.trace_id })
+    self.firing:fire(entry, {})
+  else
+    self.firing:refresh(entry)
   end
 end
 
@@ -402,10 +333,7 @@ end
 function Rules:finish(entry, by)
   local finding = entry.finding
   self.entries[finding.type][finding.subject] = nil
-  entry.ended_by = by
-  if finding.alert_id then
-    self.alerts:resolve(finding.alert_id, by, { trace_id = entry.trace_id })
-  end
+  self.firing:resolve(entry, by)
   self:emit("finding.cleared", entry, { duration = self.clock.wall_ms() - finding.since })
   self:notify(entry, "cleared")
 end
@@ -421,12 +349,7 @@ end
 
 --- Stops. Investigations under way are cut short, but their alerts are fired.
 function Rules:stop()
-  local running = self.investigations
-  self.investigations = {}
-  for entry, task in pairs(running) do
-    task:cancel()
-    self:fire(entry, {})
-  end
+  self.firing:stop()
 end
 
 return M
