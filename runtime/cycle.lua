@@ -127,23 +127,21 @@ function Cycle:refuse(call, err)
   self:answer(call, { error = err }, { is_error = true })
 end
 
--- Lets the guard see the action. Returns the tool's name and arguments to run, or the refusal.
+-- Lets the guard see the action. Returns the tool's name and arguments to run, or nil and why not.
+-- What it returns is checked again: it may have changed the arguments.
 local function guarded(self, name, args)
   local watcher = self.watcher
-  local action, reason = watcher.hooks:guard({ tool = name, args = args },
-    watcher:public_view())
+  local copy = json.decode((json.encode(args)))
+  local action, reason = watcher.hooks:guard({ tool = name, args = copy }, watcher:public_view())
   if not action then
     return nil, reason
   end
-  if action.tool ~= name or action.args ~= args then
-    local cleaned, err = tools.validate(action.tool, action.args)
-    if not cleaned then
-      watcher.hooks:failed("guard", "returned an action that no tool accepts: " .. err)
-      return name, args
-    end
-    args = cleaned
+  local cleaned, err = tools.validate(action.tool, action.args)
+  if not cleaned then
+    watcher.hooks:failed("guard", "returned an action that no tool accepts: " .. err)
+    return name, args
   end
-  return action.tool, args
+  return action.tool, cleaned
 end
 
 -- Runs a tool's handler between its events. A handler that raises is told to the model: the loop

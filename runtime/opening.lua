@@ -13,6 +13,7 @@ local M = {}
 -- Clocks: their change says nothing.
 local NO_TREND = { mono_ms = true, uptime_s = true }
 local MAX_ALERTS, MAX_FINDINGS = 10, 10
+local SET_BY = { model = "set by you", rule = "set by the rules", start = "assumed at the start" }
 
 local function rounded(number)
   return math.floor(number * 100 + 0.5) / 100
@@ -63,9 +64,9 @@ local function head(facts)
   local uptime = type(facts.uptime_s) == "number"
     and ", up " .. units.format_duration(facts.uptime_s * 1000) or ""
   local age = math.max(0, facts.now_ms - facts.state.since_ms)
-  return ("Cycle %d of watcher %s on node %s%s. It is %s.\nState: %s for %s, set by the %s"):format(
+  return ("Cycle %d of watcher %s on node %s%s. It is %s.\nState: %s for %s, %s"):format(
     facts.cycle, facts.watcher, facts.node, uptime, units.format_time(facts.now_ms),
-    facts.state.name, units.format_duration(age), facts.state.source)
+    facts.state.name, units.format_duration(age), SET_BY[facts.state.source] or facts.state.source)
 end
 
 local function own_words(text, redact)

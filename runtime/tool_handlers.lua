@@ -290,6 +290,7 @@ function M.wait(watcher, args, call)
   if call.source == "model" then
     watcher.note = args.note
   end
+  watcher:confirm_state()
   local result = watcher:wait(ms, { asked_ms = args.ms, note = args.note })
   result.clamped = clamped
   return result, { ends = ms > KEEPS_CONVERSATION_MS or call.source ~= "model" }

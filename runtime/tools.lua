@@ -125,7 +125,8 @@ M.list = {
       .. "fresh opening message and only your note.",
     schema = schema.object({
       REASON,
-      { "ms", { type = "number", minimum = 1000, description = "Milliseconds: 60000 is a minute." } },
+      { "ms", { type = "number", minimum = M.SHORTEST_WAIT_MS,
+        description = "Milliseconds: 60000 is a minute." } },
       { "note", { type = "string", maxLength = CUT_AT.note,
         description = "What to remember next time." }, optional = true },
     }),

@@ -41,7 +41,8 @@ local FORCED_WAIT_MS = 60000
 ---@field snapshots snapshots.Store
 ---@field hooks hooks.Hooks
 ---@field model model_state.ModelState
----@field current { name: string, reason: string, since_ms: number, as_of_ms: number, source: string }
+---@field current { name: string, reason: string, since_ms: number, as_of_ms: number,
+--- source: string }
 ---@field trace_id? string Of the running cycle.
 ---@field cycle? cycle.Cycle
 ---@field note? string The model's own, carried over.
@@ -210,7 +211,8 @@ end
 ---@return { name: string, reason: string, since_ms: number, as_of_ms: number, source: string,
 --- text: string, status: string } detail
 function Watcher:state()
-  local current, text = self.current, nil
+  local current = self.current
+  local text
   if self.paused then
     text = "paused"
   elseif not self:is_in_contact() then
@@ -244,6 +246,11 @@ function Watcher:change_state(name, reason, source)
     self.hooks:notify("on_state", from, name, reason)
   end
   return from
+end
+
+--- Says that the state still is as it was: a wait confirms it.
+function Watcher:confirm_state()
+  self.current.as_of_ms = self.clock.wall_ms()
 end
 
 --- Raises the state to the severity of firing alerts that held rules support.
