@@ -17,7 +17,7 @@ local M = {}
 local MISTAKES_IN_A_ROW = 3
 local DECIDE_MS = 120000
 -- What a client reports when the model answered, but not with a call that can be read.
-local NO_CALL = { no_tool_call = true, bad_tool_call = true, truncated = true, parse = true }
+local NO_CALL = { no_tool_call = true, bad_tool_call = true, truncated = true }
 
 ---@class cycle.Cycle
 ---@field trace_id string 32 hex digits.
@@ -77,6 +77,33 @@ local function decide_by_rules(self)
   return decision
 end
 
+-- True when the rules answered as the last resort of a fallback: no model did.
+local function stood_in(self, decision)
+  local watcher = self.watcher
+  return decision.provider == "rules" and decision.client
+    and decision.client ~= (watcher.policy.client or watcher.registry.primary)
+end
+
+-- Asks the model. Returns its decision, or nil, a mistake of its own to tell it, or nothing when it
+-- failed.
+local function decide_by_model(self)
+  local watcher = self.watcher
+  local decision, err, kind, detail = watcher.registry:decide(watcher.policy.client,
+    self:request(watcher.policy.wait), { timeout_ms = DECIDE_MS })
+  if decision and not stood_in(self, decision) then
+    watcher.model:answered()
+    decision.source = decision.provider == "rules" and "rule" or "model"
+    return decision
+  elseif NO_CALL[kind] then
+    watcher.model:answered()
+    return nil, tostring(err)
+  end
+  local retry_ms = watcher.model:failed(kind, detail)
+  watcher:emit("beamlens.watcher.llm_error", {
+    error = decision and "every model of the fallback failed" or tostring(err), kind = kind,
+  }, { retry_ms = retry_ms })
+end
+
 --- Asks the model, or the rules while it fails.
 ---@async
 ---@return table? decision
@@ -88,19 +115,10 @@ function Cycle:decide()
   watcher:emit("beamlens.watcher.iteration_start", { state = watcher.current.name },
     { iteration = watcher.iteration, system_time = watcher.clock.wall_ms() })
   if watcher.model:is_due() then
-    local decision, err, kind, detail = watcher.registry:decide(watcher.policy.client,
-      self:request(watcher.policy.wait), { timeout_ms = DECIDE_MS })
-    if decision then
-      watcher.model:answered()
-      decision.source = decision.provider == "rules" and "rule" or "model"
-      return decision
-    elseif NO_CALL[kind] then
-      watcher.model:answered()
-      return nil, nil, tostring(err)
+    local decision, mistake = decide_by_model(self)
+    if decision or mistake then
+      return decision, nil, mistake
     end
-    local retry_ms = watcher.model:failed(kind, detail)
-    watcher:emit("beamlens.watcher.llm_error", { error = tostring(err), kind = kind },
-      { retry_ms = retry_ms })
   end
   return decide_by_rules(self)
 end

@@ -81,7 +81,8 @@ return {
   ["beamlens.watcher.invalid_tool"] = event("The model's call fits no tool.", { "in_a_row" },
     with(CYCLE, "tool", "error")),
   ["beamlens.watcher.hook_failed"] = event(
-    "A policy hook raised or ran longer than 100 ms; its effect is left out.", NOW,
+    "A policy hook raised or ran longer than 100 ms; it has no effect, and a text that `redact` "
+      .. "failed on is withheld.", NOW,
     with(WATCHER, "hook", "error")),
   ["beamlens.watcher.budget_exhausted"] = event(
     "A budget is spent; the rules decide until it refills.",

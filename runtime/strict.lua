@@ -4,6 +4,8 @@ local M = {}
 
 -- luv reads _THREAD, the name under which it marks states of other threads.
 local ALLOWED = { _THREAD = true }
+-- Libraries of Lua 5.1 that set a global of their name when they are opened: it is not kept.
+local DROPPED = { lpeg = true }
 
 --- Makes every later use of an undeclared global an error.
 ---@param globals? table The table to lock. Default: `_G`.
@@ -16,6 +18,9 @@ function M.lock(globals)
       error(("undeclared global %q"):format(tostring(name)), 2)
     end,
     __newindex = function(_, name)
+      if DROPPED[name] then
+        return
+      end
       error(("assignment to undeclared global %q"):format(tostring(name)), 2)
     end,
   })

@@ -7,6 +7,7 @@
 --- A refusal is `{ error = text }`, in words from which a model can correct itself.
 
 local json = require("runtime.json")
+local mute = require("runtime.mute")
 local standing = require("runtime.standing")
 local views = require("runtime.views")
 
@@ -193,6 +194,10 @@ function M.fire_alert(watcher, args)
   if #missing > 0 then
     return refuse_alert(watcher, "snapshots not found: " .. table.concat(missing, ", "),
       { snapshot_ids = json.array(watcher.snapshots:ids(SHOWN_IDS)) })
+  end
+  if mute.is_muted(watcher.policy.mute, args.type, watcher.clock.wall_ms()) then
+    return refuse_alert(watcher, ("alerts of type %s are muted now by the operator"):format(
+      args.type))
   end
   watcher.snapshots:pin(ids)
   local alert, cause = fire(watcher, args, snapshots)

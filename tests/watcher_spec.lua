@@ -352,6 +352,19 @@ describe("fire_alert", function()
     assert.are.equal("critical", (it_is.watcher:state()))
   end))
 
+  it("is refused while the policy mutes its type", case({
+    function(request)
+      return { "fire_alert", { type = "mailbox_growth", severity = "info", summary = "x",
+        snapshot_ids = { opening_id(request) } } }
+    end,
+  }, { mute = { { from = "20:00", to = "21:00", types = { "mailbox_growth" } } } },
+    function(it_is)
+      it_is:start()
+      assert.is_truthy(it_is:result(2):find("mailbox_growth are muted now", 1, true))
+      assert.are.equal(0, #it_is.alerts:list())
+      assert.is_truthy(it_is:last("watcher.alert_failed"))
+    end))
+
   it("turns a pid into who it is", case({
     function(request)
       return { "fire_alert", { type = "mailbox_growth", subject = "<0.99.0>", severity = "info",
@@ -391,6 +404,26 @@ describe("what keeps a watcher going", function()
       it_is:asked(11)
       assert.is_nil(it_is.watcher.model.failing_since_ms)
     end))
+
+  it("takes an answer of the rules as the last resort of a fallback for a failure", case({
+    { "wait", { ms = 1800000 }, provider = "rules", client = "rules" },
+  }, nil, function(it_is)
+    it_is:start()
+    it_is:asleep()
+    assert.are.equal("every model of the fallback failed",
+      it_is:last("watcher.llm_error").metadata.error)
+    assert.are.equal(5000, it_is:last("watcher.wait").measurements.ms)
+  end))
+
+  it("waits as long as the rules say when they are the client", case({
+    { "wait", { ms = 1800000 }, provider = "rules", client = "rules" },
+  }, { client = "rules-only" }, function(it_is)
+    it_is.registry.script[1].client = "rules-only"
+    it_is:start()
+    it_is:asleep()
+    assert.are.equal(0, #it_is:all("watcher.llm_error"))
+    assert.are.equal(1800000, it_is:last("watcher.wait").measurements.ms)
+  end))
 
   it("lets the rules set the state while no model answers", case({
     { err = "HTTP 500" }, { err = "HTTP 500" },

@@ -115,8 +115,8 @@ local function scripted(script)
     if step.err then
       return nil, step.err, step.kind or "server", step.detail
     end
-    return { tool = step[1], args = step[2] or {}, id = "call_" .. count, provider = "replay",
-      text = step.text }
+    return { tool = step[1], args = step[2] or {}, id = "call_" .. count, text = step.text,
+      provider = step.provider or "replay", client = step.client or "Main" }
   end
   return self
 end
