@@ -11,14 +11,15 @@ local node_modules = require("runtime.node_modules")
 
 local M = {}
 
--- Around every source. The variables' names are not those of any source.
+-- Around every source; the variables' names are not those of any. The message is the one that
+-- host.dist expects of a call that answers by a message.
 local BEFORE = "try begin "
 local AFTER = [[
 
 end of
-  Beamlens_value -> Beamlens_to ! {ok, Beamlens_value}
+  Beamlens_value -> Beamlens_to ! {self(), ok, Beamlens_value}
 catch Beamlens_class:Beamlens_reason ->
-  Beamlens_to ! {error, unicode:characters_to_binary(
+  Beamlens_to ! {self(), error, unicode:characters_to_binary(
     io_lib:format("~0tP:~0tP", [Beamlens_class, 9, Beamlens_reason, 20], [{chars_limit, 600}]))}
 end,
 erlang:unlink(Beamlens_to).]]
@@ -216,20 +217,12 @@ function Evaluator:run(source, bindings, opts)
   if not forms then
     return nil, err, code
   end
-  local answer
-  answer, err, code = self.call("erl_eval", "exprs", { forms, list }, {
+  return self.call("erl_eval", "exprs", { forms, list }, {
     timeout_ms = deadline:left_ms(),
     max_heap_words = opts.max_heap_words,
     priority = opts.priority,
     reply = "message",
   })
-  if answer == nil then
-    return nil, err, code
-  end
-  if answer[1] == "ok" then
-    return answer[2]
-  end
-  return nil, "EREMOTE: " .. answer[2], "EREMOTE"
 end
 
 return M

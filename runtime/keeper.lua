@@ -9,8 +9,9 @@ local uv = require("luv")
 
 local M = {}
 
--- Attempts that log a line on the node when it refuses them: tried again only after `refused_ms`.
-local LOGGED = { ECOOKIE = true, ETLS = true, EREFUSED = true }
+-- Attempts that log a line on the node when it refuses them, and what only an upgrade can change:
+-- tried again only after `refused_ms`.
+local LOGGED = { ECOOKIE = true, ETLS = true, EREFUSED = true, EOLD = true }
 
 local ATTACH_TIMEOUT_MS = 5000
 local STEADY_MS = 10000 -- a connection that stood this long starts the backoff anew

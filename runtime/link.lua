@@ -30,7 +30,8 @@ local function connect(opts, own_name)
     priority = "low",
     on_answer = function() end,
   }, link_mt)
-  local ok, err, code = async.await(opts.timeout_ms + 1000, function(done)
+  -- epmd and the handshake have `timeout_ms` each, and say themselves when it is over.
+  local ok, err, code = async.await(2 * opts.timeout_ms + 1000, function(done)
     self.conn = dist.connect({
       node = opts.node,
       own_name = own_name,
@@ -159,7 +160,8 @@ end
 --- reply?: "exit"|"message" } `priority` is the link's own unless given.
 ---@return any value Never nil when it succeeded.
 ---@return string? err
----@return string? code `"ETIMEDOUT"`, `"EDOWN"`, `"EREMOTE"`, `"EHEAP"`, `"ETOOBIG"`, `"ETERM"`
+---@return string? code `"ETIMEDOUT"`, `"EDOWN"`, `"EBUSY"` the node takes nothing more,
+--- `"EREMOTE"`, `"EHEAP"`, `"ETOOBIG"`, `"ETERM"`
 function Link:call(mod, fun, args, opts)
   if self.down then
     return nil, ("EDOWN: the connection to %s ended: %s"):format(self.node, self.down.err), "EDOWN"

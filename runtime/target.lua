@@ -21,8 +21,8 @@ local M = {}
 
 -- Failures that will not pass by themselves: the status is "refused".
 local REFUSED = {
-  ECOOKIE = true, ETLS = true, EREFUSED = true, ENAME = true, EALIVE = true, ENOCOOKIE = true,
-  EBADCOOKIE = true, EPERMISSIONS = true,
+  ECOOKIE = true, ETLS = true, EREFUSED = true, ENAME = true, EALIVE = true, EOLD = true,
+  ENOCOOKIE = true, EBADCOOKIE = true, EPERMISSIONS = true,
 }
 
 local OPTIONS = {
@@ -326,7 +326,7 @@ end
 ---@return any value Never nil when it succeeded.
 ---@return string? err
 ---@return string? code `"EDOWN"` (at once when there is no connection), `"ETIMEDOUT"`,
---- `"EREMOTE"` it raised there, `"EHEAP"`, `"ETOOBIG"`, `"ETERM"`, `"ENOMODULE"`,
+--- `"EBUSY"` the node takes nothing more, `"EREMOTE"` it raised there, `"EHEAP"`, `"ETOOBIG"`, `"ETERM"`, `"ENOMODULE"`,
 --- `"ECODESERVER"`: the module is not loaded and the node's code_server does not answer.
 function Target:call(mod, fun, args, opts)
   opts = call_options(opts)
