@@ -123,6 +123,7 @@ function Target:stop()
   task:cancel()
   self:disconnect()
   self:set_state({ status = "down", code = "ESTOPPED", err = "ESTOPPED: stopped" })
+  self.changed:fire(true)
 end
 
 --- For the keeper: closes the connection, if there is one.
@@ -138,13 +139,13 @@ function Target:retry_now()
   self.keeper:retry_now()
 end
 
--- Enters a state. Its time of beginning is kept when only the details differ.
+-- Enters a state. Its time of beginning is kept when only the details differ. Who waits for a
+-- change is woken by `changed`, after the change has been told.
 function Target:set_state(state)
   local before = self.state
   state.since_ms = before and before.status == state.status and before.since_ms
     or self.clock.wall_ms()
   self.state = state
-  self.changed:fire(true)
 end
 
 --- What is known of the node now.
@@ -245,13 +246,17 @@ function Target:came_up(link, facts, took_ms)
   })
   self:notify("up", self:status().info)
   if previous then
-    self.restarts = self.restarts + 1
-    local info = { creation = facts.creation, previous_creation = previous.creation }
-    self.telemetry:execute("beamlens.node.restarted", { restarts = self.restarts },
-      { node = self.node, creation = info.creation, previous_creation = info.previous_creation })
-    info.restarts = self.restarts
-    self:notify("restarted", info)
+    self:tell_restart(facts, previous)
   end
+  self.changed:fire(true)
+end
+
+function Target:tell_restart(facts, previous)
+  self.restarts = self.restarts + 1
+  self.telemetry:execute("beamlens.node.restarted", { restarts = self.restarts },
+    { node = self.node, creation = facts.creation, previous_creation = previous.creation })
+  self:notify("restarted", { creation = facts.creation, previous_creation = previous.creation,
+    restarts = self.restarts })
 end
 
 --- For the keeper: an attempt failed, or the connection ended. Told once per change of the code.
@@ -260,14 +265,14 @@ function Target:went_down(failure, retry_ms)
   local before = self.state
   local status = REFUSED[failure.code] and "refused" or "down"
   self:set_state({ status = status, code = failure.code, err = failure.err })
-  if before.status == status and before.code == failure.code then
-    return
+  if before.status ~= status or before.code ~= failure.code then
+    local was_up = failure.was_up or false
+    self.telemetry:execute("beamlens.node.down", { retry_ms = retry_ms },
+      { node = self.node, code = failure.code, error = failure.err, was_up = was_up })
+    self:notify(status, { code = failure.code, err = failure.err, retry_ms = retry_ms,
+      was_up = was_up })
   end
-  local was_up = failure.was_up or false
-  self.telemetry:execute("beamlens.node.down", { retry_ms = retry_ms },
-    { node = self.node, code = failure.code, error = failure.err, was_up = was_up })
-  self:notify(status, { code = failure.code, err = failure.err, retry_ms = retry_ms,
-    was_up = was_up })
+  self.changed:fire(true)
 end
 
 --- For the keeper: no answer for too long.
@@ -326,8 +331,9 @@ end
 ---@return any value Never nil when it succeeded.
 ---@return string? err
 ---@return string? code `"EDOWN"` (at once when there is no connection), `"ETIMEDOUT"`,
---- `"EBUSY"` the node takes nothing more, `"EREMOTE"` it raised there, `"EHEAP"`, `"ETOOBIG"`, `"ETERM"`, `"ENOMODULE"`,
---- `"ECODESERVER"`: the module is not loaded and the node's code_server does not answer.
+--- `"EBUSY"` the node takes nothing more, `"EREMOTE"` it raised there, `"EHEAP"`, `"ETOOBIG"`,
+--- `"ETERM"`, `"ENOMODULE"`, `"ECODESERVER"`: the module is not loaded and the node's code_server
+--- does not answer.
 function Target:call(mod, fun, args, opts)
   opts = call_options(opts)
   if not is_up(self.state) then
