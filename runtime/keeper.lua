@@ -47,14 +47,14 @@ local function digest(text)
   return tostring(hash)
 end
 
---- The pause before the next attempt: doubling, with a quarter of jitter either way.
+--- The pause before the next attempt: doubling, less up to a quarter of jitter, so that many do not
+--- come at the same time.
 ---@param failures integer In a row, from 1.
 ---@param bounds { first: number, max: number }
 ---@return number
 function M.backoff_ms(failures, bounds)
   local pause = math.min(bounds.max, bounds.first * 2 ^ math.min(failures - 1, 30))
-  local random = (uv.hrtime() / 1e3) % 1000 / 1000
-  return math.min(bounds.max, pause * (0.75 + 0.5 * random))
+  return pause * (1 - uv.random(1):byte() / 255 / 4)
 end
 
 -- Text of a charlist such as "25", which arrives as a list of its characters.

@@ -166,6 +166,24 @@ describe("a target", function()
     assert.are.equal("", n:log())
   end))
 
+  it("calls at normal priority while low would wait too long", support.async(function()
+    local n = node.start({ name = "target1", args = { "+S", "1" } })
+    local t = targets.attach(n, { heartbeat_ms = 50 })
+    assert.are.equal("low", t:eval("element(2, process_info(self(), priority))."))
+    n:eval([=[Spin = fun(F) -> F(F) end,
+      register(spinner, spawn(fun() -> [spawn_link(fun() -> Spin(Spin) end) || _ <- [1, 2, 3, 4]],
+        receive stop -> exit(stop) end end)).]=])
+    support.wait_until(function()
+      return t:eval("element(2, process_info(self(), priority)).") == "normal"
+    end)
+    assert.are.equal("low", t:eval("element(2, process_info(self(), priority)).", nil,
+      { priority = "low" }))
+    n:eval("spinner ! stop.")
+    support.wait_until(function()
+      return t:eval("element(2, process_info(self(), priority)).") == "low"
+    end)
+  end))
+
   it("bounds the heap of a call, and the node logs nothing", support.async(function()
     local n = node.start({ name = "target1" })
     local t = targets.attach(n)
