@@ -26,7 +26,7 @@ local keeper_mt = { __index = Keeper }
 ---@param opts table The options of `target.new`, with their defaults.
 ---@return keeper.Keeper
 function M.new(target, opts)
-  local host = own_names.host_for(opts.node, uv.os_gethostname())
+  local host = own_names.host_for(target.node, uv.os_gethostname())
   return setmetatable({
     target = target,
     opts = opts,

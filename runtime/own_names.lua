@@ -16,12 +16,11 @@ end
 
 --- The host part that a node accepts from us. A node with a long name (a dot in its host part)
 --- refuses names without a dot, and a node with a short name refuses names with one.
----@param node string The node to attach to, `"name@host"` or `"name@host:port"`.
+---@param node string The name of the node to attach to, without a port.
 ---@param hostname string What the operating system calls this machine.
 ---@return string
 function M.host_for(node, hostname)
   local target = node:match("@(.*)$") or ""
-  target = target:match("^(.-):%d+$") or target
   if is_loopback(target) then
     return target
   end

@@ -45,7 +45,7 @@ local CALL_OPTIONS = { timeout_ms = true, timeout = true, max_heap_words = true,
 local CALL_TIMEOUT_MS = 5000
 
 ---@class target.Target
----@field node string
+---@field node string The node's name, without a port.
 ---@field modules node_modules.Modules
 ---@field evaluator eval.Evaluator
 local Target = {}
@@ -67,6 +67,12 @@ local function check_options(opts)
   end
 end
 
+-- The name in "name@host:port" and "name@[ipv6]:port".
+local function name_of(node)
+  local alive, host = node:match("^([^@]+)@%[(.*)%]:%d+$")
+  return alive and alive .. "@" .. host or node:match("^([^:]+):%d+$") or node
+end
+
 --- Creates a target; `start` connects it.
 ---@param opts { node: string, cookie: (fun(): string?, string?, string?), telemetry: telemetry.Bus,
 --- own_name?: string, epmd_port?: integer, clock?: clock.Clock, connect_timeout_ms?: number,
@@ -86,7 +92,7 @@ function M.new(opts)
   end
   settings.clock = opts.clock or clock.system()
   local self = setmetatable({
-    node = opts.node,
+    node = name_of(opts.node),
     clock = settings.clock,
     telemetry = opts.telemetry,
     subscribers = {},

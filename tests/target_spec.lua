@@ -215,6 +215,38 @@ describe("a target", function()
     end)
   end))
 
+  it("needs no epmd when it knows the port", support.async(function()
+    local n = node.start({ name = "target1" })
+    local port = n:eval("{ok, All} = erl_epmd:names(), proplists:get_value(\"target1\", All).")
+    local t = targets.attach({ name = n.name .. ":" .. port, cookie = n.cookie,
+      epmd_port = node.free_port() })
+    assert.are.equal("target1@localhost", t.node)
+    assert.are.equal("target1@localhost", t:eval("node()."))
+    assert.are.equal("beamlens1@localhost", t:status().info.own_name)
+  end))
+
+  it("can be stopped at any moment and started again", support.async(function()
+    local n = node.start({ name = "target1" })
+    local t = targets.attach(n)
+    t:stop()
+    local processes = n:number("length(processes()).")
+    for ms = 0, 29 do
+      t:start()
+      async.sleep(ms / 4)
+      t:stop()
+      assert.are.equal("ESTOPPED", t:status().code)
+      assert.are.equal("EDOWN", select(3, t:call("erlang", "node", {})))
+    end
+    assert_processes(n, processes)
+    support.wait_until(function()
+      return n:eval("nodes(hidden).") == "[]"
+    end)
+    t:start()
+    assert(t:wait_up(5000))
+    assert.are.equal(3, t:eval("1 + 2."))
+    assert.are.equal("", n:log())
+  end))
+
   it("takes the next own name when one is alive", support.async(function()
     local n = node.start({ name = "target1" })
     local first = targets.attach(n)
