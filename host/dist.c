@@ -43,16 +43,12 @@ static void check_keys(lua_State *L, int index, const char *const known[])
   }
 }
 
-// A text of 1 to 255 bytes, copied to `out`; `fallback` NULL makes it required.
-static void check_text(lua_State *L, int index, const char *key, const char *fallback,
-                       char out[DIST_NAME_MAX])
+// A text of 1 to 255 bytes without a zero byte, copied to `out`.
+static void check_text(lua_State *L, int index, const char *key, char out[DIST_NAME_MAX])
 {
   size_t size = 0;
   lua_getfield(L, index, key);
-  const char *text = lua_isnil(L, -1) ? fallback : lua_tolstring(L, -1, &size);
-  if (text == fallback && fallback) {
-    size = strlen(fallback);
-  }
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &size) : NULL;
   if (!text || size == 0 || size >= DIST_NAME_MAX || strlen(text) != size) {
     luaL_error(L, "option %s must be a text of 1 to 255 bytes", key);
   }
@@ -161,9 +157,9 @@ static void read_options(lua_State *L, Conn *conn)
   char node[DIST_NAME_MAX];
   Handshake *h = &conn->handshake;
   check_keys(L, 1, known);
-  check_text(L, 1, "node", NULL, node);
-  check_text(L, 1, "own_name", NULL, h->own_name);
-  check_text(L, 1, "cookie", NULL, h->cookie);
+  check_text(L, 1, "node", node);
+  check_text(L, 1, "own_name", h->own_name);
+  check_text(L, 1, "cookie", h->cookie);
   h->cookie_size = strlen(h->cookie);
   luaL_argcheck(L, parse_node(node, h->node, conn->host, &conn->port), 1,
                 "node must be name@host or name@host:port");
