@@ -124,6 +124,15 @@ function Detector:set_policy(policy)
   self.sampler:set_sample_ms(policy.sample_ms)
 end
 
+--- Puts a changed domain in force, with its snapshot and its rules; history and findings stay, as
+--- with `set_policy`.
+---@param domain table
+function Detector:set_domain(domain)
+  self.sampler.domain = domain
+  self.rules.domain = domain
+  self.rules:set_policy(self.rules.policy)
+end
+
 --- The newest snapshots, oldest first; those before a restart while there are none since.
 ---@return { id: string, captured_at: number, data: table }[] At most three.
 function Detector:last_snapshots()

@@ -1,5 +1,6 @@
 local async = require("runtime.async")
 local detection = require("support.detection")
+local record = require("runtime.alert_record")
 local support = require("support")
 
 local setup, queue_rule = detection.setup, detection.queue_rule
@@ -425,6 +426,17 @@ describe("a policy", function()
     assert.equal("policy", t.alerts:list({ status = "resolved" })[1].resolved_by)
   end))
 
+  it("goes on under a domain that was changed", support.async(function()
+    local t = setup({ rules = { queue_rule() } })
+    t.pass(40, queues(200))
+    t.detector:set_domain({ rules = { queue_rule({ clear_hold = "0s" }) }, snapshot = function()
+      return { mono_ms = t.node_ms, queues = {} }
+    end })
+    assert.equal(1, #t.alerts:firing())
+    t.step(10)
+    assert.equal(0, #t.alerts:firing())
+  end))
+
   it("ends everything when its watcher is gone for good", support.async(function()
     local t = setup({ rules = { queue_rule() } })
     t.pass(40, queues(200))
@@ -500,5 +512,64 @@ describe("a firing finding", function()
     t.names()
     t.pass(30, queues(5))
     assert.equal("alert_resolved, finding.cleared", t.names())
+  end))
+end)
+
+describe("whatever a node does, a detector", function()
+  -- What must hold after each sample: each finding that held has its firing alert, and no alert
+  -- fires without its finding.
+  local function check(t, step)
+    local held, count = {}, 0
+    for _, finding in ipairs(t.detector:findings()) do
+      if finding.phase ~= "pending" then
+        assert.is_string(finding.alert_id, "no alert at step " .. step)
+        held[finding.alert_id] = finding
+        count = count + 1
+      end
+    end
+    local firing = t.alerts:firing()
+    assert.equal(count, #firing, "alerts and findings differ at step " .. step)
+    for _, alert in ipairs(firing) do
+      assert.equal(alert.subject, held[alert.id].subject)
+      assert.equal(t.clock.wall_ms(), held[alert.id].phase == "firing" and alert.last_seen
+        or t.clock.wall_ms())
+    end
+    return count
+  end
+
+  it("has one firing alert for each finding that held", support.async(function()
+    local t = setup({ rules = { queue_rule(), queue_rule({ type = "other", hold = "70s" }) } })
+    math.randomseed(20261123)
+    t.detector:start()
+    local lengths, most, told = { orders = 0, mail = 0, logs = 0 }, 0, { pending = 0, cleared = 0 }
+    t.detector:on_finding(function(_, what)
+      told[what] = (told[what] or 0) + 1
+    end)
+    for step = 1, 3000 do
+      local event = math.random(200)
+      if event == 1 then
+        t.node_ms = -5e8 -- restarted
+      elseif event == 2 then
+        t.target:emit("down")
+        t.step(math.random(300))
+        t.target:emit("up")
+      end
+      for _, subject in ipairs({ "orders", "mail", "logs" }) do
+        if math.random(12) == 1 then
+          lengths[subject] = ({ 0, 60, 120, 500, 200000 })[math.random(5)]
+        end
+      end
+      assert(t.step(10, { queues = record.copy(lengths) }))
+      most = math.max(most, check(t, step))
+    end
+    assert.equal(6, most)
+    assert.equal(told.pending - told.cleared, #t.detector:findings())
+    assert.is_true(told.worsened > 10)
+    t.detector:stop("left")
+    assert.equal(0, #t.alerts:firing())
+    assert.equal(told.pending, told.cleared)
+    for _, e in ipairs(t.events) do
+      assert.not_equal("rule.failed", e.name)
+    end
   end))
 end)
