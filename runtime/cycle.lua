@@ -147,10 +147,10 @@ end
 
 -- Lets the guard see the action. Returns the tool's name and arguments to run, or nil and why not.
 -- What it returns is checked again: it may have changed the arguments.
-local function guarded(self, name, args)
+local function guarded(self, name, args, source)
   local watcher = self.watcher
-  local copy = json.decode((json.encode(args)))
-  local action, reason = watcher.hooks:guard({ tool = name, args = copy }, watcher:public_view())
+  local action, reason = watcher.hooks:guard({ tool = name, source = source,
+    args = json.decode((json.encode(args))) }, watcher:public_view())
   if not action then
     return nil, reason
   end
@@ -188,7 +188,7 @@ end
 
 -- Performs a valid call. Returns why the cycle is over, or nil.
 local function perform(self, call, args)
-  local name, allowed_args = guarded(self, call.tool, args)
+  local name, allowed_args = guarded(self, call.tool, args, call.source)
   if not name then
     local reason = allowed_args
     self.watcher:happened(("the operator's guard refused %s: %s"):format(call.tool, reason))

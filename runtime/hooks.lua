@@ -149,7 +149,7 @@ end
 
 --- Asks `guard` about an action.
 ---@async
----@param action { tool: string, args: table }
+---@param action { tool: string, args: table, source: "model"|"rule" }
 ---@param watcher table What the hook may know of the watcher.
 ---@return table? action The same, or another one that the guard put in its place.
 ---@return string? reason Why it was refused.
@@ -167,6 +167,33 @@ function Hooks:guard(action, watcher)
     return action
   end
   return outcome[1]
+end
+
+--- Asks `guard` about the alert of a rule, as if it were a call of fire_alert. The guard may change
+--- severity, title and summary; the rest of the request stays.
+---@async
+---@param request table What `alerts:fire` takes.
+---@param watcher table
+---@return table? request
+---@return string? reason
+function Hooks:guard_alert(request, watcher)
+  local args = { type = request.type, subject = request.subject, severity = request.severity,
+    title = request.title, summary = request.summary }
+  local action, reason = self:guard({ tool = "fire_alert", args = args, source = "rule" }, watcher)
+  if not action then
+    return nil, reason
+  elseif type(action.args) ~= "table" then
+    self:failed("guard", "returned an action without args")
+    return request
+  end
+  local severity = action.args.severity
+  if severity == "info" or severity == "warning" or severity == "critical" then
+    request.severity = severity
+  end
+  request.title = type(action.args.title) == "string" and action.args.title or request.title
+  request.summary = type(action.args.summary) == "string" and action.args.summary
+    or request.summary
+  return request
 end
 
 --- Passes a text that leaves the host through `redact`.

@@ -284,6 +284,15 @@ function Watcher:public_view()
     state = self.current.name }
 end
 
+--- Asks the policy's guard about the alert of a rule: what a detector takes as its `guard`.
+---@async
+---@param request table What `alerts:fire` takes.
+---@return table? request
+---@return string? reason Why it is refused.
+function Watcher:guard_alert(request)
+  return self.hooks:guard_alert(request, self:public_view())
+end
+
 --- The opening message of a cycle.
 ---@async
 ---@return string

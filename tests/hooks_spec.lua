@@ -35,6 +35,25 @@ describe("policy hooks", function()
     assert.are.same({}, failures)
   end))
 
+  it("let a guard see, soften and refuse the alert of a rule", support.async(function()
+    local self = with({ guard = function(action)
+      if action.args.subject == "importer" then
+        return nil, "known"
+      end
+      assert.are.equal("fire_alert", action.tool)
+      assert.are.equal("rule", action.source)
+      action.args.severity, action.args.type = "info", "ignored"
+      return action
+    end })
+    local request = self:guard_alert({ type = "a", subject = "s", severity = "critical",
+      title = "t", summary = "u", snapshots = { 1 } }, {})
+    assert.are.same({ type = "a", subject = "s", severity = "info", title = "t", summary = "u",
+      snapshots = { 1 } }, request)
+    local refused, reason = self:guard_alert({ type = "a", subject = "importer" }, {})
+    assert.is_nil(refused)
+    assert.are.equal("known", reason)
+  end))
+
   it("go on without an effect when they raise or return nonsense", support.async(function()
     local self, failures = with({
       guard = function()

@@ -1,3 +1,4 @@
+local detection = require("support.detection")
 local support = require("support")
 local watched = require("support.watched")
 
@@ -586,7 +587,46 @@ describe("what keeps a watcher going", function()
     assert.is_nil(next(it_is.detector.listeners))
     assert.is_nil(next(it_is.target.listeners))
     for _, handler in ipairs(it_is.telemetry:list_handlers()) do
-      assert.are.equal("spec", handler.id)
+      assert.are.equal("watched", handler.id)
     end
   end))
+end)
+
+describe("a watcher over a real detector", function()
+  it("is woken as a finding begins, fires and clears; the state and the alerts follow",
+    support.async(function()
+      local t = detection.setup({ rules = { detection.queue_rule() } })
+      local it_is = watched.over(t, {
+        { "wait", { ms = 1800000 } },
+        { "wait", { ms = 1800000 } },
+        function(request)
+          return { "fire_alert", { type = "mailbox_growth", severity = "critical",
+            summary = "orders waits for the database", snapshot_ids = { opening_id(request) } } }
+        end,
+        { "wait", { ms = 1800000 } },
+        { "set_state", { state = "healthy", reason = "drained" } },
+      })
+      assert(t.step(0, { queues = {} }))
+      it_is:start()
+      it_is:asleep()
+      t.step(10, { queues = { orders = 200 } })
+      assert.is_truthy(it_is:asked(2).texts[1]:find('"phase":"pending"', 1, true))
+      it_is:asleep()
+      t.pass(30, { queues = { orders = 300 } })
+      assert.are.equal("warning", (it_is.watcher:state()))
+      local opening = it_is:asked(3).texts[1]
+      assert.is_truthy(opening:find("finding mailbox_growth of orders is firing", 1, true))
+      assert.is_truthy(it_is:result(4):find('"cause":"raised"', 1, true))
+      assert.are.equal("critical", (it_is.watcher:state()))
+      it_is:asleep()
+      t.pass(60, { queues = {} })
+      it_is:asked(6)
+      assert.are.equal("healthy", (it_is.watcher:state()))
+      assert.are.equal(0, #t.alerts:firing())
+      local alert = t.alerts:list()[1]
+      assert.are.equal("rule", alert.resolved_by)
+      assert.are.equal("orders waits for the database", alert.summary)
+      it_is:stop()
+      t.detector:stop()
+    end))
 end)

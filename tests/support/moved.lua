@@ -8,8 +8,9 @@ local M = {}
 --- Creates a moved clock: `clock.await` is an `async.await` on its time, `clock.advance(ms)` moves
 --- it step by step and wakes whose time has come, `clock.sleepers()` counts who waits for it.
 ---@param wall_ms? number
-function M.new(wall_ms)
-  local self = clock.manual(wall_ms)
+---@param over? table A manual clock to give all this to, instead of a new one.
+function M.new(wall_ms, over)
+  local self = over or clock.manual(wall_ms)
   local jump = self.advance
   local waiting = {}
 

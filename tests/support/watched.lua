@@ -166,37 +166,55 @@ end
 
 local function record_events(bus)
   local seen = {}
-  assert(bus:attach_many("spec", telemetry.event_names(), function(event, measurements, metadata)
+  assert(bus:attach_many("watched", telemetry.event_names(), function(event, measurements, metadata)
     seen[#seen + 1] = { event = event:gsub("^beamlens%.", ""), measurements = measurements,
       metadata = metadata }
   end))
   return seen
 end
 
---- Makes a watcher that plays `script`; `self:start()` starts it, `self:stop()` stops it.
----@param script table[]
----@param policy? table Changes to the policy.
-function M.new(script, policy)
-  local clock, bus = moved.new(START_MS), telemetry.new({
-    on_handler_error = function(_, event, err)
-      error(event .. ": " .. err)
-    end,
-  })
-  local self = { clock = clock, telemetry = bus, events = record_events(bus) }
-  self.detector, self.target = fake_detector(clock), fake_target()
+-- The watcher over `self.clock`, `telemetry`, `alerts`, `detector` and `domain`.
+local function build(self, meta, script, policy)
+  self.events = record_events(self.telemetry)
+  self.target = fake_target()
   self.registry, self.executor = scripted(script), fake_executor()
-  self.alerts = alerts.new({ telemetry = bus, clock = clock })
   self.prompt = assert(prompts.new(dofile("prompts/watcher.lua")))
   self.watcher = watcher.new({
-    meta = { watcher = "beam", domain = "beam", node = "shop@db1" },
-    policy = M.policy(policy), domain = fake_domain(), detector = self.detector,
+    meta = meta, policy = M.policy(policy), domain = self.domain, detector = self.detector,
     alerts = self.alerts, executor = self.executor, registry = self.registry,
     prompt = function(variables)
       return self.prompt:render(variables)
     end,
-    telemetry = bus, clock = clock, target = self.target, await = clock.await,
+    telemetry = self.telemetry, clock = self.clock, target = self.target,
+    await = self.clock.await,
   })
   return setmetatable(self, { __index = M })
+end
+
+--- Makes a watcher that plays `script`; `self:start()` starts it, `self:stop()` stops it.
+---@param script table[]
+---@param policy? table Changes to the policy.
+function M.new(script, policy)
+  local clock = moved.new(START_MS)
+  local bus = telemetry.new({ on_handler_error = function(_, event, err)
+    error(event .. ": " .. err)
+  end })
+  return build({
+    clock = clock, telemetry = bus, domain = fake_domain(), detector = fake_detector(clock),
+    alerts = alerts.new({ telemetry = bus, clock = clock }),
+  }, { watcher = "beam", domain = "beam", node = "shop@db1" }, script, policy)
+end
+
+--- As `new`, over the real detector of a `support.detection` setup.
+---@param t table
+---@param script table[]
+function M.over(t, script)
+  local domain = fake_domain()
+  domain.rules = t.domain.rules
+  return build({
+    clock = moved.new(nil, t.clock), telemetry = t.bus, domain = domain, detector = t.detector,
+    alerts = t.alerts,
+  }, { watcher = "shop", domain = "beam", node = "shop@db1" }, script)
 end
 
 --- The events of this name (without `beamlens.`).
