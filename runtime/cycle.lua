@@ -181,8 +181,9 @@ local function run_tool(self, name, args, call)
       tostring(result):match("^[^\n]*")) }, { is_error = true }
   end
   info = info or {}
+  local err = info.is_error and result.error or nil
   watcher:emit("beamlens.tool.stop", { tool = name, ok = not info.is_error,
-    error = info.is_error and result.error or nil }, took)
+    error = type(err) == "table" and err.message or err }, took)
   return result, info
 end
 
@@ -231,8 +232,8 @@ local function step(self)
     if self:mistaken(nil, mistake) then
       return nil, "three answers in a row were no valid call; the last: " .. mistake
     end
-    self.conversation:remark(("Your last answer was no tool call that can be read (%s). Answer "
-      .. "with exactly one tool call."):format(mistake))
+    self.conversation:remark(("Your last answer was no tool call that can be read: %s. Answer "
+      .. "with exactly one tool call."):format(conversation.fence(json.encode(mistake), "note")))
     return
   end
   call.id = call.id or ("call_%d"):format(self.watcher.iteration)

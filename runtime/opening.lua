@@ -58,7 +58,7 @@ end
 ---@field change_1h? table
 ---@field findings table[] Views.
 ---@field alerts table[] Views of this watcher's firing alerts.
----@field note? string
+---@field note? { text: string, at_ms: number }
 
 local function head(facts)
   local uptime = type(facts.uptime_s) == "number"
@@ -120,7 +120,7 @@ function M.text(facts, redact)
     add("Budget left: " .. facts.budget)
   end
   if facts.ended then
-    add("The runtime ended your last cycle: " .. facts.ended)
+    add("The runtime ended your last cycle: " .. own_words(facts.ended, redact))
   end
   if facts.wait then
     add("Your last wait: " .. data(facts.wait, { "waited_ms", "woken_by" }, redact))
@@ -129,7 +129,9 @@ function M.text(facts, redact)
     add("Since your last cycle:\n" .. data({ events = facts.since }, nil, redact))
   end
   if facts.note then
-    add("Your note to yourself: " .. own_words(facts.note, redact))
+    add(("Your note to yourself, %s old: %s"):format(
+      units.format_duration(math.max(0, facts.now_ms - facts.note.at_ms)),
+      own_words(facts.note.text, redact)))
   end
   add(snapshot(facts, redact))
   add(list("Rule findings", facts.findings, MAX_FINDINGS, redact))

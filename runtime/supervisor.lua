@@ -34,10 +34,12 @@ function M.new(opts)
   }, supervisor_mt)
 end
 
--- Runs the task once. Returns nil when it ended by itself, else its error.
+-- Runs the body once, as a task of its own, so that what it spawned ends with it. Returns nil when
+-- it ended by itself, else its error.
 local function run_once(self)
-  local ok, err = async.pcall(self.opts.run)
-  return not ok and tostring(err):sub(1, MAX_ERROR) or nil
+  local task = async.spawn(self.opts.run, { name = self.opts.name, on_error = function() end })
+  local ok, err = task:join()
+  return not ok and not self.is_stopping and tostring(err):sub(1, MAX_ERROR) or nil
 end
 
 local function keep_running(self)
@@ -71,7 +73,9 @@ function Supervisor:start()
   assert(not self.task, "the supervisor was started already")
   self.task = async.spawn(function()
     keep_running(self)
-    stopped(self, "ended")
+    if not self.is_stopping then
+      stopped(self, "ended")
+    end
   end, { name = self.opts.name, detached = true, on_error = self.opts.on_error })
 end
 
@@ -79,6 +83,7 @@ end
 ---@param reason? string For the event. Default: `stopped`.
 function Supervisor:stop(reason)
   if self.task then
+    self.is_stopping = true
     self.task:cancel()
     stopped(self, reason or "stopped")
   end

@@ -292,8 +292,8 @@ function M.wait(watcher, args, call)
     clamped = ("asked for %.14g ms; waits are from %.14g to %.14g ms"):format(args.ms,
       bounds.min_ms, bounds.max_ms)
   end
-  if call.source == "model" then
-    watcher.note = args.note
+  if call.source == "model" and args.note then
+    watcher.note = args.note ~= "" and { text = args.note, at_ms = watcher.clock.wall_ms() } or nil
   end
   watcher:confirm_state()
   local result = watcher:wait(ms, { asked_ms = args.ms, note = args.note })

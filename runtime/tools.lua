@@ -128,7 +128,7 @@ M.list = {
       { "ms", { type = "number", minimum = M.SHORTEST_WAIT_MS,
         description = "Milliseconds: 60000 is a minute." } },
       { "note", { type = "string", maxLength = CUT_AT.note,
-        description = "What to remember next time." }, optional = true },
+        description = "What to remember; kept until you write another." }, optional = true },
     }),
     handler = handlers.wait,
   },

@@ -45,7 +45,7 @@ local FORCED_WAIT_MS = 60000
 --- source: string }
 ---@field trace_id? string Of the running cycle.
 ---@field cycle? cycle.Cycle
----@field note? string The model's own, carried over.
+---@field note? { text: string, at_ms: number } The model's own, carried over.
 local Watcher = {}
 local watcher_mt = { __index = Watcher }
 

@@ -64,6 +64,27 @@ describe("a supervisor", function()
     self:stop()
   end))
 
+  it("ends what a failed task had spawned before it starts it again", support.async(function()
+    local runs, ended = 0, 0
+    local self, clock = supervise(function()
+      runs = runs + 1
+      async.spawn(function()
+        async.await(nil, function()
+          return function()
+            ended = ended + 1
+          end
+        end)
+      end)
+      error("boom")
+    end)
+    self:start()
+    assert.are.equal(1, ended)
+    clock.advance(1000)
+    assert.are.equal(2, runs)
+    assert.are.equal(2, ended)
+    self:stop()
+  end))
+
   it("cancels what the task waits for, says so once, and is done when the task returns",
     support.async(function()
       local cancelled = false

@@ -66,8 +66,8 @@ describe("a watcher", function()
       it_is:advance(60000)
       local opening = it_is:asked(9).texts[1]
       assert.are.equal(1, #it_is:asked(9).texts)
-      assert.is_truthy(opening:find("Your note to yourself: <note>\"compare the mailbox\"</note>",
-        1, true))
+      assert.is_truthy(opening:find(
+        'Your note to yourself, 1 m old: <note>"compare the mailbox"</note>', 1, true))
       assert.is_truthy(opening:find("State: warning for 1 m", 1, true))
       assert.is_truthy(opening:find('"woken_by":null', 1, true))
       assert.are_not.equal(trace_id, it_is:asked(9).meta.trace_id)
@@ -129,8 +129,8 @@ describe("a watcher", function()
     assert.are.same({ 1, 2, 1, 2, 3 }, counts)
     assert.are.equal(60000, it_is:last("watcher.wait").measurements.ms)
     it_is:advance(60000)
-    assert.is_truthy(it_is:asked(7).texts[1]:find("The runtime ended your last cycle: three "
-      .. "answers in a row were no valid call; the last: limit: got \"10\"", 1, true))
+    assert.is_truthy(it_is:asked(7).texts[1]:find('The runtime ended your last cycle: <note>"three '
+      .. 'answers in a row were no valid call; the last: limit: got \\"10\\"', 1, true))
   end))
 
   it("tells a model that answered without a readable call, and counts it as a mistake", case({
@@ -140,8 +140,8 @@ describe("a watcher", function()
     it_is:start()
     local texts = it_is:asked(2).texts
     assert.are.equal(1, #texts)
-    assert.is_truthy(texts[1]:find("Your last answer was no tool call that can be read (no tool "
-      .. "call in the answer). Answer with exactly one tool call.", 1, true))
+    assert.is_truthy(texts[1]:find("Your last answer was no tool call that can be read: <note>"
+      .. '"no tool call in the answer"</note>. Answer with exactly one tool call.', 1, true))
     assert.are.equal(0, #it_is:all("watcher.llm_error"))
     it_is:asleep()
   end))
@@ -220,6 +220,19 @@ describe("a watcher", function()
         assert.is_truthy(opening:find('"summary":"orders_worker: mailbox 39 818"', 1, true))
       end
     end))
+
+  it("keeps the model's note until it writes another, or an empty one", case({
+    { "wait", { ms = 60000, note = "first" } }, { "wait", { ms = 60000 } },
+    { "wait", { ms = 60000, note = "" } },
+  }, nil, function(it_is)
+    it_is:start()
+    it_is:advance(60000)
+    it_is:asked(2)
+    it_is:advance(60000)
+    assert.is_truthy(it_is:asked(3).texts[1]:find('2 m old: <note>"first"</note>', 1, true))
+    it_is:advance(60000)
+    assert.is_nil(it_is:asked(4).texts[1]:find("Your note", 1, true))
+  end))
 
   it("does not sleep over a finding that began while the model decided", case({
     function()
