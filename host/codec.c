@@ -188,6 +188,7 @@ typedef struct Entry {
   size_t start;
   size_t key_len;
   size_t len;
+  size_t rank; // place in an explicit order; SIZE_MAX: none, after those and by key
 } Entry;
 
 static CodecStatus encode_value(lua_State *L, int idx, Encoding *e);
@@ -329,6 +330,9 @@ static int compare_entries(const void *a, const void *b)
 {
   const Entry *x = a;
   const Entry *y = b;
+  if (x->rank != y->rank) {
+    return x->rank < y->rank ? -1 : 1;
+  }
   size_t n = x->key_len < y->key_len ? x->key_len : y->key_len;
   int order = memcmp(x->base + x->start, y->base + y->start, n);
   if (order != 0) {
@@ -346,11 +350,31 @@ static bool same_key(const Entry *x, const Entry *y)
          memcmp(x->base + x->start, y->base + y->start, x->key_len) == 0;
 }
 
+// The place of a key in the `__order` of the table's metatable; SIZE_MAX when it has none.
+static size_t key_rank(lua_State *L, int table, int key)
+{
+  size_t rank = SIZE_MAX;
+  if (lua_type(L, key) != LUA_TSTRING || !luaL_getmetafield(L, table, "__order")) {
+    return rank;
+  }
+  size_t n = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
+  for (size_t i = 1; i <= n && rank == SIZE_MAX; i++) {
+    lua_rawgeti(L, -1, (int)i);
+    rank = lua_rawequal(L, -1, key) ? i : SIZE_MAX;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return rank;
+}
+
 // Writes the entries one after another, unsorted and without commas.
 static CodecStatus put_entries(lua_State *L, int idx, Encoding *e, CodecBuf *entries)
 {
   for (lua_pushnil(L); lua_next(L, idx); lua_settop(L, idx + 1)) {
-    Entry entry = {.start = e->out->len};
+    Entry entry = {.start = e->out->len, .rank = SIZE_MAX};
+    if (e->opts->ordered) {
+      entry.rank = key_rank(L, idx, idx + 1);
+    }
     CodecStatus status = put_key(L, idx + 1, e);
     if (status != CODEC_OK) {
       return status;

@@ -41,6 +41,7 @@ typedef enum CodecStatus {
 typedef struct CodecEncoder {
   bool strict;         // functions, cycles and the like are errors, not text
   bool keep_first_key; // two keys that print alike: keep one (lossy) instead of failing
+  bool ordered;        // keys that the metatable lists in `__order` come first, in that order
   unsigned max_depth;  // at most CODEC_MAX_DEPTH
   size_t max_values;   // 0: any number
   bool lossy;          // out: something was replaced

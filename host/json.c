@@ -26,7 +26,7 @@ static int l_encode(lua_State *L)
 {
   luaL_checkany(L, 1);
   CodecBuf text = CODEC_BUF(SIZE_MAX / 2);
-  CodecEncoder encoder = {.keep_first_key = true, .max_depth = CODEC_MAX_DEPTH};
+  CodecEncoder encoder = {.keep_first_key = true, .ordered = true, .max_depth = CODEC_MAX_DEPTH};
   codec_encode(L, 1, &encoder, &text);
   push_and_free(L, &text);
   lua_pushboolean(L, encoder.lossy);
@@ -39,7 +39,7 @@ static int l_encode_strict(lua_State *L)
 {
   luaL_checkany(L, 1);
   CodecBuf text = CODEC_BUF(SIZE_MAX / 2);
-  CodecEncoder encoder = {.strict = true, .max_depth = CODEC_MAX_DEPTH};
+  CodecEncoder encoder = {.strict = true, .ordered = true, .max_depth = CODEC_MAX_DEPTH};
   if (codec_encode(L, 1, &encoder, &text) == CODEC_OK) {
     return push_and_free(L, &text);
   }

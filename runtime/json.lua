@@ -16,7 +16,8 @@ cjson.decode_invalid_numbers(false)
 --- `cjson.null`. It is true in conditions: compare with `== json.null`.
 M.null = native.null
 
---- Encodes any value; never fails. Holes in arrays are null; what has no JSON form is named in
+--- Encodes any value; never fails. Keys are sorted, after those that the field `__order` of the
+--- table's metatable lists. Holes in arrays are null; what has no JSON form is named in
 --- brackets (`"<function>"`, `"<cycle>"`, `"<too deep>"` below 128 levels); NaN and infinities are
 --- text; each bad byte of a string is U+FFFD; of two keys that print alike one is kept.
 ---@param value any An unmarked empty table is `[]`.

@@ -28,6 +28,16 @@ describe("the tools", function()
       tools.get("fire_alert").schema.required)
   end)
 
+  it("are sent with their properties in order, `reason` first", function()
+    local order = {}
+    for name in json.encode(tools.get("wait").schema.properties):gmatch('"(%l+)":{') do
+      order[#order + 1] = name
+    end
+    assert.are.same({ "reason", "ms", "note" }, order)
+    assert.are.equal('{"b":1,"a":2,"c":3}', (json.encode(setmetatable({ a = 2, b = 1, c = 3 },
+      { __order = { "missing", "b", 5 } }))))
+  end)
+
   it("cut a long reason and note instead of refusing the call", function()
     local args = assert(tools.validate("wait", { ms = 60000, reason = ("ä"):rep(400),
       note = ("n"):rep(501) }))
