@@ -169,8 +169,9 @@ local function run_tool(self, name, args, call)
   local started_ms = watcher.clock.now_ms()
   local shown = {}
   for key, value in pairs(args) do
-    shown[key] = key ~= "reason" and value or nil
+    shown[key] = value
   end
+  shown.reason = nil
   watcher:emit("beamlens.tool.start", { tool = name, arguments = json.object(shown),
     reason = args.reason })
   local ok, result, info = async.pcall(tools.get(name).handler, watcher, args, call)

@@ -58,8 +58,9 @@ end
 function Repeats:add(tool, args, text)
   local bare = {}
   for key, value in pairs(args) do
-    bare[key] = key ~= "reason" and value or nil
+    bare[key] = value
   end
+  bare.reason = nil
   local call = tool .. json.encode(bare)
   local key = call .. "\0" .. normalised(text)
   self.seen[key] = (self.seen[key] or 0) + 1

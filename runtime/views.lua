@@ -1,6 +1,7 @@
 --- What a model is shown of snapshots, findings and alerts: the fields that it can use, with times
 --- in UTC instead of milliseconds.
 
+local json = require("runtime.json")
 local units = require("runtime.units")
 
 local M = {}
@@ -48,11 +49,16 @@ function M.alert(alert)
   return view
 end
 
---- A snapshot.
+--- A snapshot, without the node's own clock, which rates are made of.
 ---@param snapshot snapshots.Snapshot
 ---@return table
 function M.snapshot(snapshot)
-  return { id = snapshot.id, captured_at = utc(snapshot.captured_at), data = snapshot.data }
+  local data = {}
+  for key, value in pairs(snapshot.data) do
+    data[key] = value
+  end
+  data.mono_ms = nil
+  return { id = snapshot.id, captured_at = utc(snapshot.captured_at), data = json.object(data) }
 end
 
 --- A list of views.

@@ -15,7 +15,8 @@ local M = {}
 local START_MS = 1795466985123 -- 2026-11-23T20:49:45.123Z
 
 local function fake_detector(clock)
-  local self = { list = {}, listeners = {}, data = { memory_total_mb = 512, uptime_s = 3600 } }
+  local self = { list = {}, listeners = {}, data = { memory_total_mb = 512, uptime_s = 3600,
+    mono_ms = -576460751234, swap_used = false } }
   local samples = {}
   self.history = {
     latest = function()
