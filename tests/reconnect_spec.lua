@@ -2,7 +2,9 @@ local async = require("runtime.async")
 local keeper = require("runtime.keeper")
 local node = require("support.node")
 local support = require("support")
+local target = require("runtime.target")
 local targets = require("support.target")
+local telemetry = require("runtime.telemetry")
 
 local QUICK = { first = 50, max = 200 }
 
@@ -119,6 +121,34 @@ describe("a target's connection", function()
         .. "[process_info(P, initial_call)]].") == "[]"
     end)
   end))
+
+  it("comes to a node that was stopped, once it runs again", support.async(function()
+    local n = node.start({ name = "again" })
+    n:kill("sigstop")
+    local t, told = targets.start(n, { backoff_ms = QUICK, connect_timeout_ms = 200 })
+    local down = told:wait("down")
+    assert.are.equal("ETIMEDOUT", down.code)
+    assert.is_false(down.was_up)
+    n:kill("sigcont")
+    told:wait("up")
+    assert.are.equal(3, t:eval("1 + 2."))
+    assert.are.equal("", n:log())
+  end))
+
+  it("is to another incarnation also when only the uptime says so", function()
+    local bus = telemetry.new()
+    local t = target.new({ node = "a@b", telemetry = bus, cookie = function() end })
+    local heard = {}
+    t:subscribe(function(kind)
+      heard[#heard + 1] = kind
+    end)
+    local link = { info = { creation = 7, own_name = "beamlens1@b" } }
+    for _, uptime_ms in ipairs({ 5000, 6000, 400 }) do
+      t:connected(link)
+      t:came_up(link, { uptime_ms = uptime_ms, loaded = {} }, 1)
+    end
+    assert.are.same({ "up", "up", "up", "restarted" }, heard)
+  end)
 
   it("is no more tried with a refused cookie until that is another", support.async(function()
     local n = node.start({ name = "again" })

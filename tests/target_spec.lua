@@ -227,9 +227,9 @@ describe("a target", function()
 
   it("can be stopped at any moment and started again", support.async(function()
     local n = node.start({ name = "target1" })
+    local processes = n:number("length(processes()).")
     local t = targets.attach(n)
     t:stop()
-    local processes = n:number("length(processes()).")
     for ms = 0, 29 do
       t:start()
       async.sleep(ms / 4)
@@ -273,15 +273,15 @@ describe("a target", function()
       ets:info(sys_dist), erlang:system_monitor(), erlang:trace_info(new, flags),
       lists:sort([M || {M, _} <- code:all_loaded()])}.]]
     n:eval(facts)
+    local processes = n:number("length(processes()).")
     -- The first attach loads what OTP itself loads at first use, and makes atoms.
     local t = targets.attach(n)
     assert(t:eval("length(processes())."))
     t:eval("exit({<<\"grüße\"/utf8>>, 1.5}).")
     t:eval("receive after 60000 -> ok end.", nil, { timeout_ms = 50 })
     t:stop()
-    support.wait_until(function()
-      return n:eval("nodes(hidden).") == "[]"
-    end)
+    assert_processes(n, processes)
+    assert.are.equal("[]", n:eval("nodes(hidden)."))
     local before, atoms = n:eval(facts), n:number("erlang:system_info(atom_count).")
 
     t = targets.attach(n)
