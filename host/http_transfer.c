@@ -22,9 +22,7 @@ static void fail(Transfer *t, const char *code, const char *text)
     return; // it has all that it wanted
   }
   t->code = code;
-  if (text != t->error) {
-    snprintf(t->error, sizeof(t->error), "%s", text);
-  }
+  snprintf(t->error, sizeof(t->error), "%s", text);
 }
 
 static size_t on_head(char *line, size_t size, size_t count, void *arg)
@@ -187,7 +185,7 @@ static bool set_options(Transfer *t, const TransferOptions *options)
   char no_proxy[2048];
   no_proxy_list(no_proxy, sizeof(no_proxy));
   curl->easy_setopt(easy, CURLOPT_PRIVATE, t);
-  curl->easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error);
+  curl->easy_setopt(easy, CURLOPT_ERRORBUFFER, t->curl_error);
   curl->easy_setopt(easy, CURLOPT_URL, options->url);
   curl->easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl->easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // else a cancel joins the resolver's thread
@@ -254,7 +252,7 @@ bool transfer_start(Transfer *t, HttpMulti *m, const TransferOptions *options)
 // A handshake that the network cut is no fault of the certificates: it may be tried again.
 static const char *tls_code(const Transfer *t)
 {
-  return strstr(t->error, "SYSCALL") || strstr(t->error, "reset") ? "ECONNECT" : "ETLS";
+  return strstr(t->curl_error, "SYSCALL") || strstr(t->curl_error, "reset") ? "ECONNECT" : "ETLS";
 }
 
 static const char *code_of(const Transfer *t, CURLcode result)
@@ -307,8 +305,8 @@ void transfer_end(Transfer *t, CURLcode result)
   }
   t->ended = true;
   if (result != CURLE_OK) {
-    bool explained = t->error[0] != '\0';
-    fail(t, code_of(t, result), explained ? t->error : t->multi->curl->easy_strerror(result));
+    const char *text = t->curl_error[0] ? t->curl_error : t->multi->curl->easy_strerror(result);
+    fail(t, code_of(t, result), text);
   }
 }
 

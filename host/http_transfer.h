@@ -20,19 +20,20 @@ typedef struct TransferOptions {
 } TransferOptions;
 
 typedef struct Transfer {
-  HttpMulti *multi;           // borrowed
-  CURL *easy;                 // owned; NULL once closed
-  bool added;                 // to the multi handle
-  struct curl_slist *headers; // owned
-  uv_timer_t *timer;          // owned until closed
-  ByteBuffer head;            // the header lines of the answer, without the status line
-  ByteBuffer body;            // what has arrived of the body and was not taken
-  long status;                // of the answer; 0 before it
-  bool head_done;             // status and headers are complete
-  bool ended;                 // successfully if `code` is NULL
-  bool enough;                // the receiver has all it wants
-  const char *code;           // static; of the failure
-  char error[CURL_ERROR_SIZE + 64];
+  HttpMulti *multi;                 // borrowed
+  CURL *easy;                       // owned; NULL once closed
+  bool added;                       // to the multi handle
+  struct curl_slist *headers;       // owned
+  uv_timer_t *timer;                // owned until closed
+  ByteBuffer head;                  // the header lines of the answer, without the status line
+  ByteBuffer body;                  // what has arrived of the body and was not taken
+  long status;                      // of the answer; 0 before it
+  bool head_done;                   // status and headers are complete
+  bool ended;                       // successfully if `code` is NULL
+  bool enough;                      // the receiver has all it wants
+  const char *code;                 // static; of the failure
+  char error[CURL_ERROR_SIZE];      // its text
+  char curl_error[CURL_ERROR_SIZE]; // curl writes here whenever it likes
   size_t received;
   size_t max_body_bytes;
   uint64_t idle_ms, last_at_ms; // loop time of the last byte
