@@ -1,0 +1,130 @@
+--- A model's answer while it is read, and the judgement whether it is one tool call that may run.
+---
+--- That a tool was selected is decided by the call itself, whether it may run by the stop reason:
+--- an answer that was cut, filtered or refused is never acted upon, however whole its call looks.
+
+local failures = require("runtime.providers.failure")
+local json = require("runtime.json")
+
+local M = {}
+
+---@class providers.Usage
+---@field input? integer Tokens that no cache served and that were not written to one.
+---@field output? integer
+---@field cache_read? integer
+---@field cache_write? integer
+
+---@class providers.Call
+---@field id? string
+---@field name string
+---@field args? table Arguments that came decoded.
+---@field args_text? string Arguments as JSON text; "" is `{}`.
+
+---@class providers.Answer
+---@field calls providers.Call[]
+---@field text string What the model wrote beside calls, without its reasoning.
+---@field stop? string The provider's own word.
+---@field stop_class? "tool"|"end"|"length"|"context"|"filter"|"refusal" nil: unknown.
+---@field stop_note? string Why, in the provider's words.
+---@field usage providers.Usage
+---@field model? string
+---@field request_id? string
+---@field complete boolean The provider has said that this is all.
+---@field failure? providers.Failure That the provider reported inside its answer.
+
+--- An answer of which nothing is known yet.
+---@return providers.Answer
+function M.new()
+  return { calls = {}, text = "", usage = {}, complete = false }
+end
+
+local STOP_FAILURES = {
+  length = { "truncated", "the answer was cut at max_tokens" },
+  context = { "context_length", "the conversation does not fit into the model's context" },
+  filter = { "content_filter", "the answer was filtered" },
+  refusal = { "refusal", "the model refused" },
+}
+
+local function fail(answer, kind, message)
+  return nil, failures.new(kind, message, {
+    text = answer.text ~= "" and answer.text or nil,
+    usage = answer.usage,
+    request_id = answer.request_id,
+    provider_code = answer.stop,
+  })
+end
+
+local function call_names(calls)
+  local names = {}
+  for i, call in ipairs(calls) do
+    names[i] = tostring(call.name)
+  end
+  return table.concat(names, ", ")
+end
+
+-- The arguments of a call as a table, or nil and what is wrong.
+local function read_args(call)
+  local args = call.args
+  if call.args_text and call.args_text:find("%S") then
+    local err
+    args, err = json.decode(call.args_text)
+    if err then
+      return nil, "its arguments are no JSON"
+    end
+    if not call.args_text:find("^%s*{") then
+      return nil, "its arguments are no object"
+    end
+  end
+  if args == nil then
+    args = {}
+  end
+  if type(args) ~= "table" or #args > 0 then
+    return nil, "its arguments are no object"
+  end
+  return next(args) == nil and json.object({}) or args
+end
+
+--- Judges a complete answer.
+---@param answer providers.Answer
+---@return { tool: string, args: table, id: string?, text: string, stop: string, usage: table }?
+---@return providers.Failure?
+function M.judge(answer)
+  if answer.failure then
+    return nil, answer.failure
+  end
+  if not answer.complete or not answer.stop_class then
+    return fail(answer, "stream_cut", "the answer ended before the model was done")
+  end
+  local stopped = STOP_FAILURES[answer.stop_class]
+  if stopped then
+    local note = answer.stop_note and ": " .. answer.stop_note or ""
+    return fail(answer, stopped[1], stopped[2] .. note)
+  end
+  if #answer.calls == 0 then
+    return fail(answer, "no_tool_call", "the model called no tool")
+  end
+  if #answer.calls > 1 then
+    return fail(answer, "bad_tool_call", ("the model called %d tools at once (%s); one is allowed")
+      :format(#answer.calls, call_names(answer.calls)))
+  end
+  local call = answer.calls[1]
+  if type(call.name) ~= "string" or call.name == "" then
+    return fail(answer, "bad_tool_call", "the model called a tool without a name")
+  end
+  local args, problem = read_args(call)
+  if not args then
+    return fail(answer, "bad_tool_call", ("the call of %s: %s"):format(call.name, problem))
+  end
+  return {
+    tool = call.name,
+    args = args,
+    id = call.id,
+    text = answer.text,
+    stop = answer.stop,
+    usage = answer.usage,
+    model = answer.model,
+    request_id = answer.request_id,
+  }
+end
+
+return M

@@ -1,0 +1,347 @@
+--- Anthropic's Messages API.
+
+local exchange = require("runtime.providers.exchange")
+local failures = require("runtime.providers.failure")
+local json = require("runtime.json")
+
+local M = {}
+
+--- What `options` of such a client may hold.
+M.options = exchange.with_common({
+  top_p = { type = "number", min = 0 },
+  top_k = { type = "number", min = 0 },
+  anthropic_version = { type = "string", default = "2023-06-01" },
+})
+--- The variable that holds the key, for `beamlens clients`.
+M.key_variable = "ANTHROPIC_API_KEY"
+
+---@class providers.Anthropic
+local Anthropic = { decide = exchange.decide }
+local anthropic_mt = { __index = Anthropic }
+
+local STOP_CLASS = {
+  tool_use = "tool",
+  end_turn = "end",
+  stop_sequence = "end",
+  max_tokens = "length",
+  model_context_window_exceeded = "context",
+  refusal = "refusal",
+}
+
+local ERROR_KIND = {
+  invalid_request_error = "invalid_request",
+  authentication_error = "auth",
+  billing_error = "quota",
+  permission_error = "permission",
+  not_found_error = "not_found",
+  request_too_large = "context_length",
+  rate_limit_error = "rate_limit",
+  timeout_error = "timeout",
+  api_error = "server",
+  overloaded_error = "overloaded",
+}
+
+--- Creates the provider of one client.
+---@param options table Checked against `M.options`.
+---@param env fun(name: string): string?
+function M.new(options, env)
+  local base = options.base_url or env("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
+  local key = options.api_key or env("ANTHROPIC_API_KEY")
+  local token = not key and env("ANTHROPIC_AUTH_TOKEN") or nil
+  return setmetatable({
+    options = options,
+    model = options.model,
+    url = base:gsub("/+$", ""):gsub("/v1$", "") .. "/v1/messages",
+    key = key and key:match("^%s*(.-)%s*$"),
+    token = token and token:match("^%s*(.-)%s*$"),
+  }, anthropic_mt)
+end
+
+--- True when a request can be authorised.
+function Anthropic:has_key()
+  return (self.key or self.token or "") ~= ""
+end
+
+--- Texts that must be in no message.
+function Anthropic:secrets()
+  return { self.key or self.token }
+end
+
+local function text_block(text)
+  return { type = "text", text = text }
+end
+
+local function object(t)
+  return next(t) == nil and json.object({}) or t
+end
+
+-- The API takes letters, digits, _ and - in the id of a call; another provider's may hold more.
+local function call_id(id, position)
+  return id and id:gsub("[^%w_-]", "_"):sub(1, 64) or ("call_%d"):format(position)
+end
+
+-- The content blocks of one message of the conversation. A result that names no call belongs to
+-- the one before it.
+local function blocks_of(message, position, last_id)
+  local blocks = {}
+  if message.role == "tool" then
+    blocks[1] = {
+      type = "tool_result",
+      tool_use_id = message.id and call_id(message.id) or last_id,
+      content = message.text,
+      is_error = message.is_error and true or nil,
+    }
+    return blocks, last_id
+  end
+  if message.text and message.text:find("%S") then
+    blocks[1] = text_block(message.text)
+  end
+  if message.call then
+    last_id = call_id(message.call.id, position)
+    blocks[#blocks + 1] = {
+      type = "tool_use",
+      id = last_id,
+      name = message.call.name,
+      input = object(message.call.args or {}),
+    }
+  end
+  return blocks, last_id
+end
+
+-- Roles alternate: neighbours of the same role become one message.
+local function messages_of(conversation)
+  local messages, last_id = {}, nil
+  for position, message in ipairs(conversation) do
+    local blocks
+    blocks, last_id = blocks_of(message, position, last_id)
+    local role = message.role == "assistant" and "assistant" or "user"
+    local previous = messages[#messages]
+    if not previous or previous.role ~= role then
+      previous = #blocks > 0 and { role = role, content = {} } or nil
+      messages[#messages + 1] = previous
+    end
+    for _, block in ipairs(blocks) do
+      table.insert(previous.content, block)
+    end
+  end
+  return messages
+end
+
+-- The prefix tools, system is the same in every request of a watcher: both ends are cached.
+local function tools_of(tools)
+  local list = {}
+  for i, tool in ipairs(tools) do
+    list[i] = { name = tool.name, description = tool.description, input_schema = tool.schema }
+  end
+  if #list > 0 then
+    list[#list].cache_control = { type = "ephemeral" }
+  end
+  return list
+end
+
+function Anthropic:body(request)
+  local options = self.options
+  local system = text_block(request.system)
+  system.cache_control = { type = "ephemeral" }
+  local choice = request.force and { type = "tool", name = request.force } or { type = "any" }
+  choice.disable_parallel_tool_use = true
+  local body = {
+    model = self.model,
+    max_tokens = request.max_tokens or options.max_tokens,
+    stream = options.stream,
+    temperature = options.temperature,
+    top_p = options.top_p,
+    top_k = options.top_k,
+    system = { system },
+    tools = tools_of(request.tools),
+    tool_choice = choice,
+    messages = messages_of(request.messages),
+  }
+  for name, value in pairs(options.extra or {}) do
+    body[name] = value
+  end
+  return body
+end
+
+--- The HTTP request for a normalised one.
+function Anthropic:request(request)
+  if not self:has_key() then
+    return nil, failures.new("auth", "no key: ANTHROPIC_API_KEY is not set")
+  end
+  if (self.key or self.token):find("[%c%s]") then
+    return nil, failures.new("auth", "the key holds spaces or line breaks")
+  end
+  local authorization = self.key and { "x-api-key", self.key }
+    or { "authorization", "Bearer " .. self.token }
+  return {
+    url = self.url,
+    headers = exchange.header_lines({
+      authorization,
+      { "anthropic-version", self.options.anthropic_version },
+      { "content-type", "application/json" },
+    }, self.options.headers),
+    body = self:body(request),
+  }
+end
+
+local function text_or_nil(value)
+  return type(value) == "string" and value or nil
+end
+
+-- Counts are cumulative: each new one replaces the one before.
+local function take_usage(usage, answer)
+  if type(usage) ~= "table" then
+    return
+  end
+  for name, from in pairs({
+    input = "input_tokens",
+    output = "output_tokens",
+    cache_read = "cache_read_input_tokens",
+    cache_write = "cache_creation_input_tokens",
+  }) do
+    if type(usage[from]) == "number" then
+      answer.usage[name] = usage[from]
+    end
+  end
+end
+
+local function take_stop(message, answer)
+  answer.stop = text_or_nil(message.stop_reason) or answer.stop
+  answer.stop_class = STOP_CLASS[answer.stop]
+  local details = message.stop_details
+  if type(details) == "table" then
+    answer.stop_note = text_or_nil(details.explanation)
+  end
+end
+
+local function take_error(err, failure)
+  local code, message = text_or_nil(err.type), text_or_nil(err.message) or "unknown error"
+  local kind = ERROR_KIND[code] or failure.kind
+  if kind == "invalid_request" then
+    local lower = message:lower()
+    if lower:find("prompt is too long", 1, true) or lower:find("context window", 1, true) then
+      kind = "context_length"
+    elseif lower:find("credit balance", 1, true) then
+      kind = "quota"
+    end
+  end
+  local exact = failures.new(kind, message)
+  failure.kind, failure.retryable, failure.provider_code = kind, exact.retryable, code
+  failure.message = exact.message
+end
+
+--- Makes the failure of a status more exact by the error in its body.
+function Anthropic:read_error(body, failure) -- luacheck: no unused args
+  failure.request_id = failure.request_id or text_or_nil(body.request_id)
+  take_error(body.error, failure)
+end
+
+-- An error inside an answer whose status was good.
+local function take_failure(body, answer)
+  local failure = failures.new("server", "unknown error", { usage = answer.usage })
+  failure.request_id = answer.request_id or text_or_nil(body.request_id)
+  take_error(body.error, failure)
+  answer.failure = failure
+end
+
+-- Takes finished content blocks, in their order.
+local function take_content(content, answer)
+  for _, block in ipairs(content) do
+    if block.type == "text" then
+      answer.text = answer.text .. (text_or_nil(block.text) or "")
+    elseif block.type == "tool_use" then
+      answer.calls[#answer.calls + 1] = {
+        id = text_or_nil(block.id),
+        name = block.name,
+        args = block.input,
+        args_text = block.args_text,
+      }
+    end
+  end
+end
+
+--- Reads a plain body.
+function Anthropic:read(body, answer) -- luacheck: no unused args
+  if body.type == "error" then
+    take_failure(body, answer)
+    return
+  end
+  answer.model = text_or_nil(body.model)
+  take_usage(body.usage, answer)
+  take_stop(body, answer)
+  take_content(body.content, answer)
+  answer.complete = body.type == "message"
+end
+
+local ON_EVENT = {}
+
+-- A second start with the same id is a repetition; with another id the message begins anew.
+function ON_EVENT.message_start(state, event, answer)
+  local message = event.message
+  if state.id ~= nil and message.id == state.id then
+    return
+  end
+  state.id, state.blocks, state.order = message.id, {}, {}
+  answer.model = text_or_nil(message.model)
+  take_usage(message.usage, answer)
+end
+
+function ON_EVENT.content_block_start(state, event)
+  local block = event.content_block
+  state.blocks[event.index] = {
+    type = block.type,
+    id = block.id,
+    name = block.name,
+    input = block.input,
+    pieces = { text_or_nil(block.text) },
+  }
+  table.insert(state.order, event.index)
+end
+
+function ON_EVENT.content_block_delta(state, event)
+  local delta = event.delta
+  local piece = (delta.type == "text_delta" and delta.text)
+    or (delta.type == "input_json_delta" and delta.partial_json)
+  if piece then
+    table.insert(state.blocks[event.index].pieces, piece)
+  end
+end
+
+function ON_EVENT.message_delta(_, event, answer)
+  take_usage(event.usage, answer)
+  take_stop(event.delta, answer)
+end
+
+function ON_EVENT.message_stop(state, _, answer)
+  local content = {}
+  for i, index in ipairs(state.order) do
+    local block = state.blocks[index]
+    local text = table.concat(block.pieces)
+    if block.type == "tool_use" and text ~= "" then
+      -- Without a piece the arguments stand in the start of the block.
+      block.input, block.args_text = nil, text
+    end
+    block.text = text
+    content[i] = block
+  end
+  take_content(content, answer)
+  answer.complete = true
+end
+
+function ON_EVENT.error(_, event, answer)
+  take_failure(event, answer)
+end
+
+--- Takes the events of a stream.
+---@return fun(event: table)
+function Anthropic:decoder(answer) -- luacheck: no unused args
+  local state = { blocks = {}, order = {} }
+  return function(event)
+    local take = ON_EVENT[event.type]
+    if take then
+      take(state, event, answer)
+    end
+  end
+end
+
+return M

@@ -1,0 +1,157 @@
+--- Why a model gave no usable answer, in one form for all providers.
+
+local M = {}
+
+---@class providers.Failure
+---@field kind string One of the kinds below.
+---@field message string For people; bounded, one line, without keys.
+---@field retryable boolean The same request can succeed later.
+---@field retry_after_ms? number What the server asked for.
+---@field http? integer Status.
+---@field provider_code? string The provider's own name of the error.
+---@field request_id? string
+---@field text? string What the model wrote instead of a call.
+---@field usage? providers.Usage Tokens that were spent all the same.
+
+-- Whether the same request can succeed later.
+local RETRYABLE = {
+  auth = false,
+  permission = false,
+  not_found = false,
+  invalid_request = false,
+  context_length = false,
+  rate_limit = true,
+  quota = false,
+  overloaded = true,
+  server = true,
+  timeout = true,
+  connect = true,
+  stream_cut = true,
+  truncated = false,
+  content_filter = false,
+  refusal = false,
+  bad_tool_call = false,
+  no_tool_call = false,
+  parse = true,
+}
+
+-- Codes of runtime/http.lua. A certificate does not become right by asking again.
+local TRANSPORT = {
+  EHOST = "connect",
+  ECONNECT = "connect",
+  ETLS = "connect",
+  ETIMEDOUT = "timeout",
+  ECUT = "stream_cut",
+  ETOOBIG = "parse",
+  EHTTP = "connect",
+}
+local PERMANENT = { ETLS = true, ETOOBIG = true, EHTTP = true }
+
+local STATUS = {
+  [401] = "auth",
+  [402] = "quota",
+  [403] = "permission",
+  [404] = "not_found",
+  [408] = "timeout",
+  [409] = "server",
+  [413] = "context_length",
+  [425] = "server",
+  [429] = "rate_limit",
+  [503] = "overloaded",
+  [529] = "overloaded",
+}
+
+local MAX_MESSAGE = 500
+
+--- Makes a text fit for logs: one line, bounded, and without what looks like a key.
+---@param text string
+---@param secrets? string[] Removed wherever they occur.
+---@return string
+function M.clean(text, secrets)
+  for _, secret in ipairs(secrets or {}) do
+    if #secret >= 4 then
+      text = text:gsub(secret:gsub("%W", "%%%0"), "[key]")
+    end
+  end
+  text = text:gsub("sk%-[%w_*.-]+", "[key]"):gsub("[%c\127]+", " ")
+  if #text > MAX_MESSAGE then
+    text = text:sub(1, MAX_MESSAGE) .. "…"
+  end
+  return text
+end
+
+--- Creates a failure.
+---@param kind string
+---@param message string
+---@param fields? table Further fields of the failure.
+---@return providers.Failure
+function M.new(kind, message, fields)
+  assert(RETRYABLE[kind] ~= nil, kind)
+  local failure = { kind = kind, message = M.clean(message), retryable = RETRYABLE[kind] }
+  for name, value in pairs(fields or {}) do
+    failure[name] = value
+  end
+  return failure
+end
+
+--- The failure of a request that got no whole answer.
+---@param code string Of runtime/http.lua.
+---@param err string
+---@return providers.Failure
+function M.from_transport(code, err)
+  return M.new(TRANSPORT[code] or "connect", err, {
+    retryable = not PERMANENT[code],
+    provider_code = code,
+  })
+end
+
+--- The kind that a status means when the body says nothing better.
+---@param status integer
+---@return string kind
+function M.kind_of_status(status)
+  return STATUS[status] or (status >= 500 and "server") or "invalid_request"
+end
+
+local MONTHS = {
+  Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6,
+  Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12,
+}
+
+-- Days since 1970-01-01 of a date of the Gregorian calendar.
+local function days(year, month, day)
+  local y = month <= 2 and year - 1 or year
+  local m = (month + 9) % 12
+  return 365 * y + math.floor(y / 4) - math.floor(y / 100) + math.floor(y / 400)
+    + math.floor((153 * m + 2) / 5) + day - 719469
+end
+
+-- "Fri, 31 Dec 2027 23:59:59 GMT" as Unix ms.
+local function http_date_ms(text)
+  local day, month, year, h, min, s = text:match("^%a+, (%d+) (%a+) (%d+) (%d+):(%d+):(%d+) GMT$")
+  if not MONTHS[month] then
+    return nil
+  end
+  return (days(tonumber(year), MONTHS[month], tonumber(day)) * 86400
+    + h * 3600 + min * 60 + s) * 1000
+end
+
+--- How long the server asks to wait: `retry-after-ms`, else `retry-after` in seconds or as a date.
+---@param headers table<string, string>
+---@param wall_ms number Unix time now.
+---@return number? ms Positive.
+function M.retry_after_ms(headers, wall_ms)
+  local seconds = tonumber(headers["retry-after"])
+  local date_ms = not seconds and http_date_ms(headers["retry-after"] or "")
+  for _, ms in ipairs({
+    tonumber(headers["retry-after-ms"]) or 0,
+    seconds and seconds * 1000 or 0,
+    date_ms and date_ms - wall_ms or 0,
+  }) do
+    if ms > 0 and ms < math.huge then
+      return ms
+    end
+  end
+  return nil
+end
+
+return M
