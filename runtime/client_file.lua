@@ -1,0 +1,80 @@
+--- Files of client registries: reading one, and saying on which line each mistake is.
+
+local client_config = require("runtime.client_config")
+local loader = require("runtime.loader")
+
+local M = {}
+
+local function text_of(mistake)
+  if mistake.client then
+    return ("client %q: %s"):format(mistake.client, mistake.text)
+  end
+  return mistake.text
+end
+
+-- The line of the mistake: that of its field, searched from the line that names its client.
+local function line_of(source, mistake)
+  if not mistake.client then
+    return mistake.field and loader.line_of(source, mistake.field) or 1
+  end
+  local line, client_line, field_line = 0, nil, nil
+  local client = "%f[%w_]name%s*=%s*[\"']" .. mistake.client:gsub("%W", "%%%0") .. "[\"']"
+  local field = "%f[%w_]" .. (mistake.field or "name"):gsub("%W", "%%%0") .. "%f[^%w_]"
+  for text in (source .. "\n"):gmatch("(.-)\n") do
+    line = line + 1
+    if text:find(client) then
+      client_line, field_line = line, nil
+    elseif text:find("%f[%w_]name%s*=") and client_line then
+      break
+    end
+    if client_line and not field_line and text:find(field) then
+      field_line = line
+    end
+  end
+  return field_line or client_line or 1
+end
+
+--- A line for each mistake of a registry that is in no file.
+---@param mistakes client_config.Mistake[]
+---@return string
+function M.describe(mistakes)
+  local lines = {}
+  for i, mistake in ipairs(mistakes) do
+    lines[i] = text_of(mistake)
+  end
+  table.sort(lines)
+  return table.concat(lines, "\n")
+end
+
+--- Reads a registry's file and checks it.
+---@param path string
+---@param env? fun(name: string): string? Default: the process's environment.
+---@return table? config For `new`.
+---@return string? err A line `FILE:LINE: text` for each mistake.
+function M.load(path, env)
+  env = env or os.getenv
+  local source, err = loader.read(path)
+  if not source then
+    return nil, err
+  end
+  local config, problem = loader.run(source, path, {
+    env = function(name, default)
+      return env(name) or default
+    end,
+  })
+  if problem then
+    return nil, problem
+  end
+  local _, mistakes = client_config.check(config, env)
+  if not mistakes then
+    return config
+  end
+  local lines = {}
+  for i, mistake in ipairs(mistakes) do
+    lines[i] = ("%s:%d: %s"):format(path, line_of(source, mistake), text_of(mistake))
+  end
+  table.sort(lines)
+  return nil, table.concat(lines, "\n")
+end
+
+return M
