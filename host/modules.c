@@ -14,7 +14,8 @@
 
 #include "embedded.h"
 
-// clang-format off: one module a line
+// One module a line.
+// clang-format off
 static const luaL_Reg natives[] = {
     {"host.core", luaopen_host_core},
     {"host.dist", luaopen_host_dist},
