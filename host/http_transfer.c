@@ -191,6 +191,8 @@ static bool set_options(Transfer *t, const TransferOptions *options)
   curl->easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // else a cancel joins the resolver's thread
   curl->easy_setopt(easy, CURLOPT_NOPROXY, no_proxy);
   curl->easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+  // One request a minute gains nothing from streams over one connection.
+  curl->easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
   curl->easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); // a redirect would carry the key away
   curl->easy_setopt(easy, CURLOPT_USERAGENT, "beamlens/" BEAMLENS_VERSION);
   curl->easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, options->connect_timeout_ms);

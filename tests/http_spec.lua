@@ -86,6 +86,17 @@ describe("http.request", function()
     assert.are.equal(0, answer.connect_ms)
   end))
 
+  it("makes a new connection when the server has closed the open one", with_server({
+    replies = { ok_body("1"), ok_body("2") },
+  }, function(server)
+    assert(http.request({ url = server.url }))
+    for connection in pairs(server.open) do
+      server:close(connection)
+    end
+    assert.are.equal("2", assert(http.request({ url = server.url, body = "x" })).body)
+    assert.are.equal(2, server.connections)
+  end))
+
   it("does not follow a redirect, which would carry the key away", with_server({
     replies = { { status = 302, body = "", headers = { location = "http://127.0.0.1:1/" } } },
   }, function(server)

@@ -72,19 +72,21 @@ function M.header_lines(own, user)
   return lines
 end
 
-local function is_stream(headers, asked)
+-- Whether a body is an event stream: by its type, else by how it begins.
+local function is_stream(headers, asked, bytes)
   local kind = (headers["content-type"] or ""):lower()
   if kind:find("event-stream", 1, true) then
     return true
   end
   return asked and not kind:find("json", 1, true) and not kind:find("html", 1, true)
+    and not bytes:find("^%s*[{[<]")
 end
 
 ---@class providers.Reader
 local Reader = {}
 local reader_mt = { __index = Reader }
 
--- Takes the answer apart as it comes. Status and content type decide how, before any byte.
+-- Takes the answer apart as it comes. Status and type decide how, before anything is read.
 local function new_reader(provider, asked_stream)
   local self = { provider = provider, answer = answers.new(), pieces = {}, asked = asked_stream }
   return setmetatable(self, reader_mt)
@@ -93,7 +95,13 @@ end
 function Reader:on_headers(status, headers)
   self.status, self.headers = status, headers
   self.answer.request_id = headers["request-id"] or headers["x-request-id"]
-  if status >= 200 and status < 300 and is_stream(headers, self.asked) then
+end
+
+-- The first bytes of the body.
+function Reader:begin(bytes)
+  self.begun = true
+  local is_good = self.status >= 200 and self.status < 300
+  if is_good and is_stream(self.headers, self.asked, bytes) then
     local decode = self.provider:decoder(self.answer)
     self.parser = sse.new(function(event)
       self:on_event(decode, event)
@@ -130,6 +138,9 @@ function Reader:misread(message)
 end
 
 function Reader:on_data(bytes)
+  if not self.begun then
+    self:begin(bytes)
+  end
   if not self.parser then
     self.pieces[#self.pieces + 1] = bytes
     return true

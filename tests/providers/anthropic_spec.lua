@@ -327,6 +327,15 @@ describe("anthropic's answer", function()
     assert.are.same({ ms = 7 }, assert(registry_of(server.url):decide(nil, request_of())).args)
   end))
 
+  it("is told by its first byte when the server names no type", support.async(function()
+    local plain = { headers = { ["content-type"] = "" }, body = ' {"type":"message","content":[],'
+      .. '"stop_reason":"refusal"}' }
+    assert.are.equal("refusal", failure_of(plain).kind)
+    local stream = stream_of(START, CALL)
+    stream.headers["content-type"] = ""
+    assert.are.equal("stream_cut", failure_of(stream).kind)
+  end))
+
   it("does not count without the end of the message, even with its stop reason",
     support.async(function()
       assert.are.equal("stream_cut", failure_of(stream_of(START, CALL, STOP)).kind)
