@@ -75,6 +75,10 @@ test: deps-test
 spec:
 	@$(B)/beamlens lua tests/runner.lua $(T)
 
+soak: deps-test
+	@$(MAKE) --no-print-directory build
+	@$(B)/beamlens lua tests/runner.lua soak$(if $(T),/$(T))
+
 check: deps-check
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory build WERROR=-Werror B=build/gcc spec

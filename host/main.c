@@ -54,12 +54,26 @@ static int run_main(lua_State *L, int argc, char **argv)
   return (int)lua_tointeger(L, -1);
 }
 
+static void count_open(uv_handle_t *handle, void *arg)
+{
+  int *count = arg;
+  *count += !uv_is_closing(handle);
+}
+
+static int open_handles(uv_loop_t *loop)
+{
+  int count = 0;
+  uv_walk(loop, count_open, &count);
+  return count;
+}
+
 int main(int argc, char **argv)
 {
   signal(SIGPIPE, SIG_IGN);
   argv = uv_setup_args(argc, argv);
 
-  uv_loop_t loop;
+  // Static: signals may still come while the process exits, and find their handles by the loop.
+  static uv_loop_t loop;
   if (uv_loop_init(&loop) != 0) {
     fputs("beamlens: cannot make an event loop\n", stderr);
     return 1;
@@ -76,7 +90,13 @@ int main(int argc, char **argv)
 
   int status = run_main(L, argc, argv);
 
-  // lua_close() finalises what still has handles; the loop then runs their close callbacks.
+  // What was closed has its callbacks called while the state still stands: luv's need it. Where a
+  // handle is open even so, the process ends without taking the state down under it.
+  uv_run(&loop, UV_RUN_NOWAIT);
+  if (open_handles(&loop) > 0) {
+    fflush(NULL);
+    return status;
+  }
   lua_close(L);
   uv_run(&loop, UV_RUN_DEFAULT);
   uv_loop_close(&loop);

@@ -295,7 +295,9 @@ function Alerts:list(filter)
       and #found < (filter.limit or math.huge) then
       local shown = {}
       for key, value in pairs(alert) do
-        shown[key] = key ~= "snapshots" and value or nil
+        if key ~= "snapshots" then
+          shown[key] = value
+        end
       end
       found[#found + 1] = shown
     end
