@@ -1,0 +1,208 @@
+--- Domains: what is watched on a node. A domain file returns one table; this checks it, and gives
+--- its snapshot and callbacks to the rest of the runtime with arguments and results checked.
+---
+---   local d = assert(domain.new(dofile("domains/beam.lua"), { file = "domains/beam.lua" }))
+---   d:snapshot({ target = t, sweep = s, node = t.node, clock = c })
+---   d:invoke(ctx, "beam_top_processes", { 5, "memory" })  --> true, value, meta
+
+local async = require("runtime.async")
+local common = require("runtime.domain_common")
+local docs = require("runtime.domain_docs")
+local results = require("runtime.domain_results")
+local shape = require("runtime.domain_shape")
+local suggest = require("runtime.suggest")
+
+local M = {}
+
+---@class domain.Context
+---@field target? table runtime/target.lua; nil for a domain that watches no node.
+---@field sweep? sweep.Sweep
+---@field node? string
+---@field clock clock.Clock
+
+---@class domain.Param
+---@field name string
+---@field type "string"|"integer"|"number"|"boolean"
+---@field default? any Without one the argument must be given.
+---@field min? number
+---@field max? number Of a text: its length in bytes.
+---@field values? string[] The words that are allowed.
+---@field aliases? table<string, string> Other words, and what they stand for.
+---@field doc? string
+
+---@class domain.Field
+---@field name string
+---@field type "string"|"integer"|"number"|"boolean"|"list"|"table"
+---@field unit? string
+---@field doc? string
+---@field nullable? boolean
+---@field optional? boolean
+---@field fields? domain.Field[] Of the rows of a list, or of a table.
+
+---@class domain.Callback
+---@field name string
+---@field params domain.Param[]
+---@field returns domain.Field[] With `list = true` the result is a list of rows with these fields.
+---@field doc string
+---@field run async fun(target: domain.Target, ...): any, table|string?, string?
+
+---@class domain.Domain
+---@field name string
+---@field title string
+---@field description string
+---@field instructions string
+---@field metrics domain.Field[]
+---@field rules table[]
+local Domain = {}
+local domain_mt = { __index = Domain }
+
+--- Checks a domain's table.
+---@param definition any What the domain's file returned.
+---@param opts? { file?: string } For errors.
+---@return domain.Domain?
+---@return string? err Names the field, what it is and what is allowed.
+function M.new(definition, opts)
+  local file = opts and opts.file
+  local checked, err = shape.check(definition)
+  if not checked then
+    return nil, (file and file .. ": " or "") .. err
+  end
+  local self = setmetatable(checked, domain_mt)
+  self.file = file
+  self.read_metrics = definition.snapshot
+  self.list, self.by_name = {}, {}
+  for _, source in ipairs({ checked.own_callbacks, common.callbacks }) do
+    for _, callback in ipairs(source) do
+      self.list[#self.list + 1] = callback
+      self.by_name[callback.name] = callback
+    end
+  end
+  self.own_callbacks = nil
+  self.memos = setmetatable({}, { __mode = "k" })
+  return self
+end
+
+---@class domain.Target What `snapshot` and the callbacks of a domain get.
+---@field node? string
+---@field sweep? sweep.Sweep
+---@field clock clock.Clock
+---@field memo table Kept from call to call, for this domain and context.
+local Target = {}
+local target_mt = { __index = Target }
+
+local NO_NODE = "ENODE: this domain watches no node"
+
+--- Calls a function on the node; see `target:call`.
+---@async
+function Target:call(...)
+  if not self.target then
+    return nil, NO_NODE, "ENODE"
+  end
+  return self.target:call(...)
+end
+
+--- Evaluates Erlang on the node; see `target:eval`.
+---@async
+function Target:eval(...)
+  if not self.target then
+    return nil, NO_NODE, "ENODE"
+  end
+  return self.target:eval(...)
+end
+
+local function seen_by_domain(self, ctx)
+  self.memos[ctx] = self.memos[ctx] or {}
+  return setmetatable({
+    target = ctx.target,
+    node = ctx.node or (ctx.target and ctx.target.node),
+    sweep = ctx.sweep,
+    clock = ctx.clock,
+    memo = self.memos[ctx],
+  }, target_mt)
+end
+
+local function first_line(err)
+  return (tostring(err):match("^[^\n]*"))
+end
+
+--- Takes a snapshot: the domain's metrics now.
+---@async
+---@param ctx domain.Context
+---@return table<string, any>? data Numbers, texts, booleans and `json.null`.
+---@return string? err
+---@return string? code
+function Domain:snapshot(ctx)
+  local ok, data, err, code = async.pcall(self.read_metrics, seen_by_domain(self, ctx))
+  if not ok then
+    return nil, ("ELUA: the snapshot of %s failed: %s"):format(self.name, first_line(data)), "ELUA"
+  elseif data == nil then
+    return nil, err, code
+  elseif type(data) ~= "table" then
+    return nil, ("ELUA: the snapshot of %s is a %s, not a table"):format(self.name, type(data)),
+      "ELUA"
+  end
+  return results.flat(data)
+end
+
+--- The callbacks, the common ones included.
+---@return domain.Callback[]
+function Domain:callbacks()
+  return { unpack(self.list) }
+end
+
+local function list_meta(meta, value, total, took_ms)
+  meta = type(meta) == "table" and results.plain(meta) or {}
+  meta.total = meta.total or total
+  meta.returned = #value
+  meta.skipped = meta.skipped or 0
+  meta.took_ms = meta.took_ms or took_ms
+  return meta
+end
+
+--- Calls a callback.
+---@async
+---@param ctx domain.Context
+---@param name string
+---@param args any[] In order, or one table with the arguments by name; `json.null` is "not given".
+---@return true? ok
+---@return any value The result, plain; or what was wrong.
+---@return table? meta Of a list: `{ total, returned, skipped, took_ms }`.
+function Domain:invoke(ctx, name, args)
+  local callback = self.by_name[name]
+  if not callback then
+    return nil, ("there is no callback %q%s"):format(tostring(name),
+      suggest.hint(tostring(name), suggest.keys(self.by_name)))
+  end
+  local values, problem = shape.arguments(callback, args or {})
+  if not values then
+    return nil, problem
+  end
+  local started_ms = ctx.clock.now_ms()
+  local ok, value, meta = async.pcall(callback.run, seen_by_domain(self, ctx),
+    unpack(values, 1, #callback.params))
+  if not ok then
+    return nil, ("%s failed: %s"):format(name, first_line(value))
+  elseif value == nil then
+    return nil, ("%s: %s"):format(name, tostring(meta or "no answer"))
+  end
+  local total = callback.returns.list and type(value) == "table" and #value or nil
+  local plain = results.plain(value)
+  if total then
+    meta = list_meta(meta, plain, total, math.floor(ctx.clock.now_ms() - started_ms + 0.5))
+  end
+  return true, plain, type(meta) == "table" and results.plain(meta) or nil
+end
+
+--- The callbacks for a prompt: arguments, results and docs.
+---@return string
+function Domain:docs()
+  return docs.callbacks(self.list)
+end
+
+--- The metrics of the snapshot for a prompt.
+---@return string
+function Domain:metric_docs()
+  return docs.metrics(self.metrics)
+end
+
+return M

@@ -1,0 +1,256 @@
+local async = require("runtime.async")
+local beam = require("support.beam")
+local clock = require("runtime.clock")
+local names = require("runtime.names")
+local node = require("support.node")
+local support = require("support")
+local sweep = require("runtime.sweep")
+
+local function row_of(pass, name)
+  for _, row in pairs(pass.processes) do
+    if row.name == name then
+      return row
+    end
+  end
+  error("no row of " .. name)
+end
+
+local function has_row(pass, name)
+  return (pcall(row_of, pass, name))
+end
+
+describe("names", function()
+  it("are valid UTF-8 whatever the bytes", function()
+    assert.are.equal("a\239\191\189b", names.utf8("a\255b"))
+    assert.are.equal("\239\191\189\239\191\189", names.utf8("\192\128"))
+    assert.are.equal("\239\191\189\239\191\189\239\191\189", names.utf8("\237\160\128"))
+    assert.are.equal("grüße €𝄞", names.utf8("grüße €𝄞"))
+    assert.are.equal("\239\191\189", names.utf8("\226"))
+    assert.are.equal("a?b?", names.clean("a\nb\0"))
+  end)
+
+  it("are bounded, and cut between characters", function()
+    local cut = names.clean(("ü"):rep(200))
+    assert.is_true(#cut <= 200)
+    assert.are.equal(cut, names.utf8(cut))
+    assert.matches("…$", cut)
+  end)
+
+  it("print modules and functions as their language writes them", function()
+    assert.are.equal("My.Worker", names.atom("Elixir.My.Worker"))
+    assert.are.equal("Elixir", names.atom("Elixir"))
+    assert.are.equal("My.Worker.init/1", names.mfa({ "Elixir.My.Worker", "init", 1 }))
+    assert.are.equal("lists:map/2", names.mfa({ "lists", "map", 2 }))
+    assert.are.equal("{Shop.Cart,7}", names.label("{'Elixir.Shop.Cart',7}"))
+    assert.are.equal("{conn,<>,#<>}", names.stable("{conn,<0.1.2>,#Port<0.3>}"))
+  end)
+end)
+
+describe("the sweep", function()
+  it("sees every process of a small node, as the node sees it", support.async(function()
+    local n = node.start({ name = "sweep1" })
+    n:eval("fl:selective(stuck_one, 20000), fl:procs(40).")
+    local ctx = beam.attach(n)
+    local pass = assert(ctx.sweep:wait(10000))
+    assert.are.equal(0, pass.skipped)
+    assert.is_false(pass.partial)
+    local count = n:number("erlang:system_info(process_count).")
+    assert.is_true(math.abs(pass.total - count) <= 1, pass.total .. " of " .. count)
+    local row = row_of(pass, "stuck_one")
+    assert.are.equal(n:eval("pid_to_list(whereis(stuck_one))."):match("<[%d.]+>"), row.pid)
+    assert.is_true(row.registered)
+    assert.are.equal(20000, row.message_queue)
+    assert.are.equal(0, row.message_queue_per_s)
+    assert.are.equal("waiting", row.status)
+    assert.are.equal("fl:-selective/2-fun-0-/0", row.current_function)
+    local bytes = n:number("element(2, process_info(whereis(stuck_one), memory)).")
+    assert.are.equal(math.floor(bytes / 1024 + 0.5), row.memory_kb)
+    assert.are.equal(row.pid, pass.top.message_queue[1])
+    assert.are.equal(row.pid, pass.top.memory[1])
+    local mono = n:number("erlang:monotonic_time(millisecond).")
+    assert.is_true(mono - pass.mono_ms >= 0 and mono - pass.mono_ms < 5000)
+  end))
+
+  it("names processes: registered, labelled, by initial call", support.async(function()
+    local n = node.start({ name = "sweep1" })
+    n:eval([[
+      fl:selective('Elixir.Shop.Orders', 1), fl:selective(list_to_atom([252, 10, 8364]), 1),
+      fl:labelled(<<"import of monday">>, 2000), fl:labelled(<<"bad ", 255, 254>>, 2000),
+      fl:labelled({'Elixir.Shop.Cart', 7}, 2000), fl:labelled(cart, 2000),
+      fl:labelled("text", 2000), fl:labelled(lists:duplicate(100000, $x), 2000),
+      fl:labelled({conn, self()}, 2000), fl:calling({'Elixir.Shop.Stock', init, 1}, 2000),
+      fl:calling({shop_db, init, 1}, 2000), fl:calling(nonsense, 2000),
+      fl:procs(1), timer:sleep(100).]])
+    local ctx = beam.attach(n)
+    local pass = assert(ctx.sweep:wait(10000))
+    for _, name in ipairs({ "Shop.Orders", "ü?€", "import of monday", "{Shop.Cart,7}", "cart",
+      '"text"', "bad \239\191\189\239\191\189", "Shop.Stock.init/1", "shop_db:init/1",
+      "proc_lib:init_p/3", "erlang:apply/2", "init" }) do
+      assert.is_true(has_row(pass, name), name)
+    end
+    assert.are.equal("{conn,<>}", row_of(pass, "{conn," .. n:eval("pid_to_list(self()).")
+      :match("<[%d.]+>") .. "}").subject)
+    for _, row in pairs(pass.processes) do
+      assert.is_true(#row.name <= 200)
+      assert.are.equal(row.name, names.clean(row.name))
+      assert.is_nil(row.subject:find("<%d"))
+    end
+  end))
+
+  it("tells rates over one second, of the busy and of the growing", support.async(function()
+    local n = node.start({ name = "sweep1" })
+    n:eval("fl:procs(300), fl:slow_consumer(slow_one, 1000, 10), fl:spin(busy_one).")
+    -- As on a large node: rates of candidates only.
+    local ctx = beam.attach(n, { small = 10 })
+    local pass = assert(ctx.sweep:wait(10000))
+    local slow = row_of(pass, "slow_one")
+    assert.is_true(slow.message_queue_per_s > 700 and slow.message_queue_per_s < 1300,
+      slow.message_queue_per_s)
+    assert.are.equal(slow.pid, pass.top.message_queue_per_s[1])
+    local busy = row_of(pass, "busy_one")
+    assert.are.equal(busy.pid, pass.top.reductions_per_s[1])
+    assert.is_true(busy.reductions_per_s > 1e6)
+    assert.is_true(busy.status == "running" or busy.status == "runnable")
+  end))
+
+  it("finds a busy process that is not among the biggest by anything", support.async(function()
+    local n = node.start({ name = "sweep1" })
+    n:eval([[
+      [spawn(fun() -> lists:foldl(fun(N, S) -> N + S end, 0, lists:seq(1, 20000)),
+        receive never -> ok end end) || _ <- lists:seq(1, 120)], timer:sleep(300),
+      fl:spin(), process_flag(priority, high).]])
+    local ctx = beam.attach(n, { small = 10 })
+    local pass = assert(ctx.sweep:wait(10000))
+    local row = pass.processes[pass.top.reductions_per_s[1]]
+    assert.are.equal("fl:loop/0", row.current_function)
+  end))
+
+  it("goes on past processes that do not answer, and names them", support.async(function()
+    local n = node.start({ name = "sweep1", args = { "+S", "2:2" } })
+    local ctx = beam.attach(n, { patience_ms = 150, grace_ms = 100 })
+    assert(ctx.sweep:once())
+    -- Such a conversion of OTP 25 holds its scheduler for a second, again and again.
+    n:eval([[
+      Hog = spawn(fun Hog() -> catch list_to_integer(lists:duplicate(400000, $9)), Hog() end),
+      register(hog, Hog), fl:procs(200), fl:selective(other_one, 500), timer:sleep(200).]])
+    local pass
+    -- Between two conversions it does answer.
+    for _ = 1, 5 do
+      pass = assert(ctx.sweep:once())
+      if pass.partial then
+        break
+      end
+    end
+    assert.is_true(pass.partial)
+    -- A helper that waits in the run queue of the hog's scheduler costs its own process too.
+    assert.is_true(pass.skipped >= 1 and pass.skipped < 20, pass.skipped)
+    local hog = n:eval("pid_to_list(whereis(hog))."):match("<[%d.]+>")
+    assert.is_truthy((table.concat(pass.unanswered, " ") .. " "):find(hog, 1, true))
+    assert.is_true(has_row(pass, "init") or has_row(pass, "other_one"))
+    assert.is_true(pass.took_ms < 6000)
+  end, 30))
+
+  it("leaves nothing on the node: processes, modules, atoms, log lines", support.async(function()
+    local n = node.start({ name = "sweep1" })
+    local ctx = beam.attach(n, { gap_ms = 200 })
+    assert(ctx.sweep:once())
+    local facts = "{lists:sort(processes()), length(code:all_loaded()), "
+      .. "erlang:system_info(atom_count)}."
+    -- The process that answered may be about to end.
+    local before
+    support.wait_until(function()
+      local last = before
+      before = n:eval(facts)
+      return before == last
+    end)
+    assert(ctx.sweep:once())
+    support.wait_until(function()
+      return n:eval(facts) == before
+    end)
+    assert.are.equal("", n:log())
+  end))
+
+  it("that is abandoned half-way takes its helpers with it", support.async(function()
+    local n = node.start({ name = "sweep1" })
+    local ctx = beam.attach(n, { gap_ms = 5000 })
+    ctx.target:eval("ok.", {}, {})
+    local before = n:number("erlang:system_info(process_count).")
+    ctx.sweep:start()
+    support.wait_until(function()
+      return n:number("erlang:system_info(process_count).") >= before + 2
+    end)
+    ctx.sweep:stop()
+    support.wait_until(function()
+      return n:number("erlang:system_info(process_count).") == before
+    end)
+    ctx.sweep:start()
+    support.wait_until(function()
+      return n:number("erlang:system_info(process_count).") >= before + 2
+    end)
+    ctx.target:stop()
+    support.wait_until(function()
+      return n:number("erlang:system_info(process_count).") <= before
+    end)
+  end))
+
+  it("comes again, and forgets what was there when the node restarts", support.async(function()
+    local n = node.start({ name = "sweep1" })
+    local ctx = beam.attach(n, { gap_ms = 10, min_interval_ms = 50 })
+    ctx.sweep:start()
+    local first = assert(ctx.sweep:wait(10000))
+    support.wait_until(function()
+      return ctx.sweep:latest() ~= first
+    end)
+    assert.is_true(ctx.sweep:latest().mono_ms > first.mono_ms)
+    local last
+    n:kill("sigkill")
+    n:wait_exit()
+    support.wait_until(function()
+      last = ctx.sweep:latest()
+      return ctx.target:status().status == "down"
+    end)
+    node.start({ name = "sweep1" })
+    assert(ctx.target:wait_up(10000))
+    assert.are_not.equal(last, ctx.sweep:latest())
+    assert(ctx.sweep:wait(10000))
+  end, 30))
+
+  it("waits for the first pass, and says why there is none", support.async(function()
+    local asked = 0
+    local target = {
+      node = "shop@db1",
+      subscribe = function()
+        return function() end
+      end,
+      wait_up = function()
+        return true
+      end,
+      call = function()
+        asked = asked + 1
+        async.sleep(20)
+        return nil, "EDOWN: gone", "EDOWN"
+      end,
+    }
+    local s = sweep.new({ target = target, clock = clock.system() })
+    s:start()
+    local pass, err, code = s:wait(5000)
+    assert.is_nil(pass)
+    assert.are.same({ "EDOWN: gone", "EDOWN" }, { err, code })
+    pass, err, code = s:wait(10)
+    assert.is_nil(pass)
+    assert.are.equal("ETIMEDOUT", code)
+    assert.matches("EDOWN: gone", err)
+    assert.are.equal(1, asked)
+    s:stop()
+  end))
+
+  it("is spaced by its work, not by how long a busy node let it wait", function()
+    local s = sweep.new({ target = {}, clock = clock.manual() })
+    assert.are.equal(10000, s:interval_ms({ total = 100, work_ms = 5 }))
+    assert.are.equal(25000, s:interval_ms({ total = 100000, work_ms = 250 }) - 0)
+    -- The same work, ten times as long: the node was busy.
+    assert.are.equal(25000, s:interval_ms({ total = 100000, work_ms = 2500 }))
+    s:forget()
+    assert.are.equal(110000, s:interval_ms({ total = 100000, work_ms = 60000 }))
+  end)
+end)
