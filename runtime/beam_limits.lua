@@ -1,0 +1,105 @@
+--- The rules of the beam domain about the node as a whole: limits, slow growth, saturation.
+
+local trends = require("runtime.trends")
+local units = require("runtime.units")
+
+local M = {}
+
+local WARNING_PCT, CRITICAL_PCT, CLEAR_PCT = 80, 90, 75
+local QUEUE_PER_SCHEDULER = 2
+local SATURATED_S = 60
+
+local function show(value, unit)
+  if unit == "MiB" then
+    return units.format_size(value * 1024 * 1024)
+  end
+  return units.format_count(value)
+end
+
+--- A rule that compares a share with its limit: warning at 80 %, critical at 90 %, over below 75 %.
+---@param opts { subject: string, pct: string, value: string, limit: string, unit: string }
+--- Keys of the snapshot; `value` and `limit` are what the share is of.
+---@return fun(history, node, held): table?
+function M.limit(opts)
+  return function(history, _, held)
+    local sample = history:latest()
+    local data = sample and sample.data or {}
+    local pct = trends.number(data, opts.pct)
+    local value, limit = trends.number(data, opts.value), trends.number(data, opts.limit)
+    local bound = held[opts.subject] and CLEAR_PCT or WARNING_PCT
+    if not pct or pct < bound then
+      return nil
+    end
+    local per_s = history:rate(opts.value, 60)
+    local eta_s = per_s and per_s > 0 and value and limit
+      and math.max(0, limit - value) / per_s or nil
+    local summary = ("%s at %.0f %% of the limit"):format(opts.subject, pct)
+    if value and limit then
+      summary = ("%s: %s of %s"):format(summary, show(value, opts.unit), show(limit, opts.unit))
+    end
+    if eta_s and eta_s < 48 * 3600 then
+      summary = ("%s; full in %s"):format(summary, trends.format_eta(eta_s))
+    end
+    return {
+      subject = opts.subject, severity = pct >= CRITICAL_PCT and "critical" or "warning",
+      value = pct, threshold = WARNING_PCT, unit = "%", per_s = per_s, eta_s = eta_s,
+      summary = summary,
+      figures = { trends.figure(opts.value, value or pct, value and opts.unit or "%",
+        history:value_ago(opts.value, 60)) },
+    }
+  end
+end
+
+--- A rule that finds growth which ends at a limit (see `trends.growth`).
+---@param opts { subject: string, key: string, limit: string, unit: string, floor: number,
+--- loads?: string[] }
+---@return fun(history, node, held): table?
+function M.growth(opts)
+  return function(history, node)
+    local growth = trends.growth(history, node, {
+      key = opts.key, limit_key = opts.limit, floor = opts.floor, loads = opts.loads,
+    })
+    if not growth then
+      return nil
+    end
+    return {
+      subject = opts.subject, severity = growth.severity,
+      value = growth.now, threshold = growth.limit, unit = opts.unit,
+      per_s = growth.per_s, eta_s = growth.eta_s,
+      summary = ("%s grow: %s, %s %s before; the limit of %s in %s"):format(opts.subject,
+        show(growth.now, opts.unit), show(growth.before, opts.unit),
+        units.format_duration(growth.seconds * 1000), show(growth.limit, opts.unit),
+        trends.format_eta(growth.eta_s)),
+      figures = { trends.figure(opts.key, growth.now, opts.unit, growth.before) },
+    }
+  end
+end
+
+--- More processes wait for a scheduler than two per scheduler, in every sample of a minute (S11).
+function M.saturation(history, node, held)
+  local schedulers = node.schedulers_online
+  if not schedulers or not history:covers(SATURATED_S) then
+    return nil
+  end
+  local bound = (held.schedulers and 1 or QUEUE_PER_SCHEDULER) * schedulers
+  local least
+  for _, sample in ipairs(history:since(SATURATED_S)) do
+    local queue = trends.number(sample.data, "scheduler_run_queue") or 0
+    least = math.min(least or queue, queue)
+  end
+  if least <= bound then
+    return nil
+  end
+  local pass = history:latest().sweep
+  local busiest = pass and pass.processes[pass.top.reductions_per_s[1]]
+  return {
+    subject = "schedulers", severity = "warning", value = least,
+    threshold = QUEUE_PER_SCHEDULER * schedulers, unit = "processes",
+    summary = ("%d or more processes wait for %d schedulers for %s%s"):format(least, schedulers,
+      units.format_duration(SATURATED_S * 1000),
+      busiest and ("; the busiest is %s %s"):format(busiest.name, busiest.pid) or ""),
+    figures = { trends.figure("scheduler_run_queue", least, "processes") },
+  }
+end
+
+return M

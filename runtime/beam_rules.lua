@@ -1,0 +1,133 @@
+--- The rules of the beam domain, with what to ask the node when one fires. The thresholds are in
+--- runtime/beam_mailboxes.lua (single processes) and runtime/beam_limits.lua (the node).
+
+local limits = require("runtime.beam_limits")
+local mailboxes = require("runtime.beam_mailboxes")
+
+local INVESTIGATE_MAILBOX = [[
+local rows = {}
+for _, order in ipairs({ "message_queue", "reductions_per_s", "memory" }) do
+  rows[order] = {}
+  for i, p in ipairs(beam_top_processes(3, order).processes) do
+    rows[order][i] = {
+      pid = p.pid, name = p.name, message_queue = p.message_queue,
+      message_queue_per_s = p.message_queue_per_s, reductions_per_s = p.reductions_per_s,
+      memory_kb = p.memory_kb, current_function = p.current_function, status = p.status,
+    }
+  end
+end
+local memory = beam_get_memory()
+return {
+  top = rows,
+  memory = { total_mb = memory.total_mb, processes_mb = memory.processes_mb },
+  run_queue = beam_get_schedulers().run_queue,
+}
+]]
+
+local INVESTIGATE_RUNAWAY = [[
+local rows = {}
+for i, p in ipairs(beam_top_processes(5, "reductions_per_s").processes) do
+  rows[i] = {
+    pid = p.pid, name = p.name, reductions_per_s = p.reductions_per_s, status = p.status,
+    message_queue = p.message_queue, memory_kb = p.memory_kb,
+    current_function = p.current_function,
+  }
+end
+return { busiest = rows, schedulers = beam_get_schedulers() }
+]]
+
+local INVESTIGATE_GROUPS = [[
+local groups, order = {}, {}
+local top = beam_top_processes(50, "memory")
+for _, p in ipairs(top.processes) do
+  if not groups[p.name] then
+    groups[p.name] = { name = p.name, seen = 0, memory_kb = 0, in_function = p.current_function }
+    order[#order + 1] = groups[p.name]
+  end
+  groups[p.name].seen = groups[p.name].seen + 1
+  groups[p.name].memory_kb = groups[p.name].memory_kb + p.memory_kb
+end
+table.sort(order, function(a, b) return a.memory_kb > b.memory_kb end)
+local first = {}
+for i = 1, math.min(8, #order) do first[i] = order[i] end
+return { groups_of_top_50 = first, memory = beam_get_memory(), counts = beam_get_processes() }
+]]
+
+-- Commands for an Erlang shell on the node.
+local function look_at_process(finding)
+  local a, b, c = tostring(finding.pid):match("^<(%d+)%.(%d+)%.(%d+)>$")
+  if not a then
+    return nil
+  end
+  return {
+    ("erlang:process_info(c:pid(%s,%s,%s), [current_stacktrace, message_queue_len, links]).")
+      :format(a, b, c),
+  }
+end
+
+local function limit_rule(kind, subject, key, unit, hold)
+  return {
+    type = kind .. "_limit", severity = "warning", hold = hold or "20s", clear_hold = "60s",
+    title = ("%s near their limit"):format(subject),
+    when = limits.limit({
+      subject = subject, pct = kind .. "_utilization_pct", value = key,
+      limit = key:gsub("_count$", "_limit"), unit = unit,
+    }),
+    investigate = INVESTIGATE_GROUPS,
+  }
+end
+
+local memory_limit = limit_rule("memory", "memory", "memory_rss_mb", "MiB")
+memory_limit.title = "Memory near its limit"
+memory_limit.when = limits.limit({
+  subject = "memory", pct = "memory_utilization_pct", value = "memory_rss_mb",
+  limit = "memory_limit_mb", unit = "MiB",
+})
+
+local function growth_rule(kind, opts)
+  return {
+    type = kind .. "_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    title = ("%s grow towards their limit"):format(opts.subject),
+    when = limits.growth(opts),
+    investigate = INVESTIGATE_GROUPS,
+  }
+end
+
+---@type rule_set.Rule[]
+return {
+  {
+    type = "mailbox_growth", severity = "warning", hold = "60s", clear_hold = "60s",
+    title = "A mailbox grows and does not drain",
+    when = mailboxes.growth, investigate = INVESTIGATE_MAILBOX, next = look_at_process,
+  },
+  {
+    type = "mailbox_stuck", severity = "warning", hold = "30s", clear_hold = "30s",
+    title = "A process takes none of its messages",
+    when = mailboxes.stuck, investigate = INVESTIGATE_MAILBOX, next = look_at_process,
+  },
+  {
+    type = "runaway_process", severity = "warning", hold = "5m", clear_hold = "60s",
+    title = "A process keeps a scheduler busy",
+    when = mailboxes.runaway, investigate = INVESTIGATE_RUNAWAY, next = look_at_process,
+  },
+  {
+    type = "scheduler_saturation", severity = "warning", hold = "3m", clear_hold = "60s",
+    title = "Processes wait for the schedulers",
+    when = limits.saturation, investigate = INVESTIGATE_RUNAWAY,
+  },
+  limit_rule("process", "processes", "process_count", "processes"),
+  limit_rule("port", "ports", "port_count", "ports"),
+  limit_rule("atom", "atoms", "atom_count", "atoms", "10s"),
+  memory_limit,
+  growth_rule("process", {
+    subject = "processes", key = "process_count", limit = "process_limit", unit = "processes",
+    floor = 1000, loads = { "port_count" },
+  }),
+  growth_rule("atom", {
+    subject = "atoms", key = "atom_count", limit = "atom_limit", unit = "atoms", floor = 5000,
+  }),
+  growth_rule("memory", {
+    subject = "memory", key = "memory_rss_mb", limit = "memory_limit_mb", unit = "MiB",
+    floor = 100, loads = { "port_count", "process_count" },
+  }),
+}

@@ -1,0 +1,116 @@
+--- How much memory a node's OS process takes, and how much it may: what the OOM killer looks at.
+---
+--- Resident memory is VmRSS of /proc/self/status (in kB, whatever the page size), read on the node.
+--- The limit is the least of the machine's memory and every limit from its own cgroup up. All files
+--- are read by `prim_file` in calls with a short deadline: while all dirty IO schedulers are taken
+--- such a read does not return.
+
+local async = require("runtime.async")
+
+local M = {}
+
+local TIMEOUT_MS = 500
+local MAX_LEVELS = 32
+local MIB = 1024 * 1024
+
+-- After a late answer no file is read for so long, doubled each time: what hangs there stays there.
+local FIRST_REST_MS = 60000
+local MAX_REST_MS = 15 * 60000
+
+local READ = [[
+[case prim_file:read_file(Path) of
+   {ok, Text} when byte_size(Text) > 8192 -> binary_part(Text, 0, 8192);
+   {ok, Text} -> Text;
+   _ -> undefined
+ end || Path <- Paths].
+]]
+
+local V2_ROOTS = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" }
+local V1_ROOTS = { "/sys/fs/cgroup/memory" }
+
+-- The limit files of one cgroup and all above it, under each place where the tree may be mounted.
+local function add_limit_files(paths, roots, group, file)
+  for _ = 1, MAX_LEVELS do
+    for _, root in ipairs(roots) do
+      paths[#paths + 1] = ("%s%s/%s"):format(root, group, file)
+    end
+    if group == "" then
+      return
+    end
+    group = group:match("^(.*)/[^/]*$") or ""
+  end
+end
+
+--- The files that may hold a memory limit, from the text of /proc/self/cgroup.
+---@param text string
+---@return string[]
+function M.limit_files(text)
+  local paths = {}
+  for hierarchy, controllers, group in text:gmatch("(%d+):([^:\n]*):([^\n]*)") do
+    group = group:gsub("/+$", ""):gsub("^/%.%..*", "")
+    if hierarchy == "0" and controllers == "" then
+      add_limit_files(paths, V2_ROOTS, group, "memory.max")
+    elseif ("," .. controllers .. ","):find(",memory,", 1, true) then
+      add_limit_files(paths, V1_ROOTS, group, "memory.limit_in_bytes")
+    end
+  end
+  return paths
+end
+
+local function kib(text, name)
+  local number = type(text) == "string" and ("\n" .. text):match("\n" .. name .. ":%s*(%d+) kB")
+  return number and tonumber(number) * 1024
+end
+
+local function text_or_nil(value)
+  return type(value) == "string" and value ~= "undefined" and value or nil
+end
+
+local function read_files(target, deadline)
+  local files, err, code = target:eval(READ,
+    { Paths = { "/proc/self/status", "/proc/self/cgroup", "/proc/meminfo" } },
+    { timeout_ms = deadline:left_ms() })
+  if not files then
+    return nil, err, code
+  end
+  local limit = kib(files[3], "MemTotal")
+  local paths = M.limit_files(text_or_nil(files[2]) or "")
+  if #paths > 0 then
+    local limits
+    limits, err, code = target:eval(READ, { Paths = paths }, { timeout_ms = deadline:left_ms() })
+    if not limits then
+      return nil, err, code
+    end
+    for _, text in ipairs(limits) do
+      local bytes = type(text) == "string" and tonumber(text:match("^(%d+)%s*$"))
+      limit = bytes and math.min(bytes, limit or math.huge) or limit
+    end
+  end
+  return { rss_bytes = kib(files[1], "VmRSS"), limit_bytes = limit }
+end
+
+--- Reads both from the node.
+---@async
+---@param target domain.Target
+---@return { rss_mb?: number, limit_mb?: number }? memory nil when it is late.
+function M.read(target)
+  local memo, now_ms = target.memo, target.clock.now_ms()
+  if memo.rest_until_ms and now_ms < memo.rest_until_ms then
+    return nil
+  end
+  local read, _, code = read_files(target, async.deadline(TIMEOUT_MS))
+  if not read then
+    if code == "ETIMEDOUT" then
+      memo.rest_ms = math.min(MAX_REST_MS, 2 * (memo.rest_ms or FIRST_REST_MS / 2))
+      memo.rest_until_ms = now_ms + memo.rest_ms
+    end
+    return nil
+  end
+  memo.rest_ms, memo.rest_until_ms = nil, nil
+  return {
+    rss_mb = read.rss_bytes and read.rss_bytes / MIB,
+    limit_mb = read.limit_bytes and read.limit_bytes / MIB,
+  }
+end
+
+return M
