@@ -5,6 +5,7 @@ PREFIX   ?= /usr/local
 CC       := gcc
 B        ?= build
 T        ?=
+FUZZ_SECONDS ?= 20
 
 # Debian packages: to build, to run the sample node and the specs, to lint.
 BUILD_PACKAGES := gcc libc6-dev make pkg-config libluajit-5.1-dev lua-luv-dev libuv1-dev \
@@ -32,7 +33,7 @@ LUA      := $(sort $(wildcard runtime/*.lua runtime/*/*.lua domains/*.lua prompt
 C_FILES   = $(wildcard host/*.[ch] host/worker/*.[ch] tests/*/*.[ch])
 
 .PHONY: all build deps deps-test deps-check run test spec check lint format asan soak bench fuzz \
-  install clean help
+  fuzzers install clean help
 
 all: build
 
@@ -89,6 +90,26 @@ asan:
 	@$(MAKE) --no-print-directory build spec B=build/asan WERROR=-Werror FORTIFY= \
 	  CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
+# Each tests/fuzz/NAME_fuzz.c with all of the host but its main(); seeds in tests/fuzz/seeds/NAME.
+FUZZERS = $(patsubst tests/fuzz/%.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
+
+$(B)/%_fuzz: tests/fuzz/%_fuzz.c $(filter-out $(B)/obj/main.o,$(HOST_O)) $(B)/obj/embedded.o
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+fuzzers: $(FUZZERS)
+
+fuzz:
+	@$(MAKE) --no-print-directory fuzzers B=build/fuzz CC=clang FORTIFY= \
+	  CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined"
+	@for source in tests/fuzz/*_fuzz.c; do \
+	  name=$$(basename $$source _fuzz.c); \
+	  mkdir -p build/fuzz/corpus/$$name; \
+	  echo "fuzzing $$name for $(FUZZ_SECONDS) s"; \
+	  build/fuzz/$${name}_fuzz -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 \
+	    -print_final_stats=1 -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$name \
+	    $$(ls -d tests/fuzz/seeds/$$name 2>/dev/null) || exit 1; \
+	done
+
 lint:
 	clang-format --dry-run -Werror $(C_FILES)
 	luacheck -q .
@@ -108,6 +129,7 @@ help:
 	@echo 'make test [T=x]   all set-up, then the specs (whose file name contains x)'
 	@echo 'make check        lint, -Werror with gcc and clang, specs plain and under ASan and UBSan'
 	@echo 'make soak         the cases that take longer than 20 s'
+	@echo 'make fuzz         fuzz what reads bytes of others, FUZZ_SECONDS=20 for each'
 	@echo 'make deps         install the Debian packages to build and run'
 	@echo 'make format       format the C files'
 	@echo 'make install      install into PREFIX (default /usr/local)'

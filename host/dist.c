@@ -24,8 +24,7 @@
 #define DEFAULT_MAX_FRAME (16 * 1024 * 1024)
 #define DEFAULT_EPMD_PORT 4369
 
-// --- options
-// --------------------------------------------------------------------------------------
+// --- options ---
 
 // Raises on a key that is not in `known` (ends with NULL).
 static void check_keys(lua_State *L, int index, const char *const known[])
@@ -141,8 +140,7 @@ static uint32_t own_creation(lua_State *L)
   return creation;
 }
 
-// --- connections
-// ----------------------------------------------------------------------------------
+// --- connections ---
 
 static Conn *check_conn(lua_State *L)
 {
@@ -244,11 +242,14 @@ static int l_call(lua_State *L)
   return 1;
 }
 
-// cancel(conn, id)
+// cancel(conn, id | nil)
 static int l_cancel(lua_State *L)
 {
   Conn *conn = check_conn(L);
-  calls_cancel(conn, (uint32_t)luaL_checknumber(L, 2));
+  double id = luaL_optnumber(L, 2, 0);
+  if (id >= 1 && id <= UINT32_MAX) {
+    calls_cancel(conn, (uint32_t)id);
+  }
   return 0;
 }
 
@@ -273,8 +274,7 @@ static int l_stats(lua_State *L)
   return 1;
 }
 
-// --- epmd
-// -----------------------------------------------------------------------------------------
+// --- epmd ---
 
 // Lies in its userdata, which self_ref keeps while epmd is not NULL.
 typedef struct Request {
@@ -361,8 +361,7 @@ static int l_request_cancel(lua_State *L)
   return 0;
 }
 
-// --- tables
-// ---------------------------------------------------------------------------------------
+// --- tables ---
 
 static const luaL_Reg functions[] = {
     {"connect", l_connect},

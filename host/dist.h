@@ -1,8 +1,9 @@
 // dist.h: what the parts of host.dist share. Nothing here is used outside of host/dist*.c.
 //
 // A connection is made in steps, each a file: dist_epmd.c asks for the node's port, dist_dial.c
-// resolves and connects, dist_handshake.c knows what is said first, dist_conn.c moves frames,
-// dist_control.c reads their control messages, dist_calls.c turns them into answers.
+// resolves and connects, dist_handshake.c knows what is said first, dist_conn.c goes these steps,
+// dist_wire.c moves frames, dist_control.c reads their control messages, dist_calls.c sends calls,
+// dist_answers.c ends them.
 
 #ifndef BEAMLENS_DIST_H
 #define BEAMLENS_DIST_H
@@ -35,8 +36,7 @@ void failure_quote(char *out, size_t capacity, const void *text, size_t size);
 // Closes a handle that is an allocation of its own, and frees it when that is done.
 void dist_close_handle(uv_handle_t *handle);
 
-// --- dist_dial.c
-// ----------------------------------------------------------------------------------
+// --- dist_dial.c ---
 
 typedef struct Dial Dial;
 
@@ -48,8 +48,10 @@ typedef void (*DialDone)(void *data, int status, uv_tcp_t *tcp);
 Dial *dial_start(uv_loop_t *loop, const char *host, int port, DialDone done, void *data);
 void dial_cancel(Dial *dial);
 
-// --- dist_epmd.c
-// ----------------------------------------------------------------------------------
+// True while the host's addresses are not known yet.
+bool dial_is_resolving(const Dial *dial);
+
+// --- dist_epmd.c ---
 
 typedef struct Epmd Epmd;
 
@@ -72,8 +74,7 @@ void epmd_cancel(Epmd *epmd);
 // Reads the next line of a list of names; false at its end.
 bool epmd_next_name(const char **at, const char *end, char name[DIST_NAME_MAX], int *port);
 
-// --- dist_handshake.c
-// -----------------------------------------------------------------------------
+// --- dist_handshake.c ---
 
 // Capabilities that change what we send.
 #define DFLAG_EXIT_PAYLOAD 0x400000ULL
@@ -113,8 +114,7 @@ bool handshake_check_start(Handshake *h, const uint8_t *bytes, size_t size);
 // The peer has closed the connection: sets h->failure.
 void handshake_closed(Handshake *h);
 
-// --- dist_control.c
-// -------------------------------------------------------------------------------
+// --- dist_control.c ---
 
 typedef enum ControlKind {
   CONTROL_OTHER, // nothing that we need
@@ -143,8 +143,7 @@ typedef struct Control {
 // False when it is malformed.
 bool control_parse(const uint8_t *bytes, size_t size, bool whole, Control *out, const char **why);
 
-// --- dist_conn.c
-// ----------------------------------------------------------------------------------
+// --- dist_conn.c ---
 
 typedef struct Call {
   struct Call *next; // in its bucket; owned
@@ -215,15 +214,23 @@ void conn_close(Conn *conn);
 // Ends it because of the world: reports to on_down and to all calls.
 void conn_end(Conn *conn, const Failure *failure);
 
-// Sends a buffer (a length, 'p', …, as frame_begin() has begun it) and takes it over.
-void conn_send(Conn *conn, ei_x_buff *frame);
-void frame_begin(ei_x_buff *frame);
-
 // The answer to the connection's own call, whereis(conn->leader_name), or why there is none.
 void conn_leader_known(Conn *conn, EtfSpan pid, const Failure *failure);
 
-// --- dist_calls.c
-// ---------------------------------------------------------------------------------
+// --- dist_wire.c ---
+
+// Sends bytes, an allocation of malloc() that it takes over; NULL (no memory) is dropped.
+void conn_write(Conn *conn, char *bytes, size_t size);
+void conn_tick(Conn *conn);
+
+// Begin a frame that a control message is to follow; send it, taking the buffer over.
+void frame_begin(ei_x_buff *frame);
+void conn_send(Conn *conn, ei_x_buff *frame);
+
+// Takes bytes of frames as they come, in any pieces.
+void conn_take_frames(Conn *conn, const uint8_t *bytes, size_t size);
+
+// --- dist_calls.c ---
 
 // A node that takes no more than this is busy: further calls fail at once.
 #define CALLS_QUEUE_MAX (8 * 1024 * 1024)
@@ -245,10 +252,24 @@ uint32_t calls_start(Conn *conn, lua_State *L, const CallSpec *spec, int args_in
 // No answer is wanted any more: the process is killed, its end awaited.
 void calls_cancel(Conn *conn, uint32_t id);
 
-// A frame came. `whole` is false when it was too big and only its beginning is there.
-void calls_take_frame(Conn *conn, const uint8_t *bytes, size_t size, bool whole);
-
 // Forgets all calls; with a failure, tells them.
 void calls_drop(Conn *conn, const Failure *failure);
+
+// Takes a call out of the table and frees it; its `done` is the caller's.
+void calls_remove(Conn *conn, Call *call);
+
+// The call that a pid of ours belongs to, or NULL.
+Call *calls_of_pid(Conn *conn, const EtfToken *pid);
+
+// The reference by which erpc marks the call's result.
+void calls_reference(const Conn *conn, const Call *call, erlang_ref *ref);
+
+// Sends EXIT2 with the reason `kill` to the call's process, which must be known.
+void calls_kill(Conn *conn, const Call *call);
+
+// --- dist_answers.c ---
+
+// A frame came. `whole` is false when it was too big and only its beginning is there.
+void calls_take_frame(Conn *conn, const uint8_t *bytes, size_t size, bool whole);
 
 #endif

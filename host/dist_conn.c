@@ -18,7 +18,6 @@
 #include "host.h"
 
 #define INBOX_SIZE (64 * 1024)
-#define PEEK_SIZE 4096 // of a frame that is too big: its control message fits
 #define TICK_CHECK_MS 5000
 #define TICK_AFTER_MS 15000
 
@@ -106,87 +105,24 @@ __attribute__((format(printf, 3, 4))) static void end_with(Conn *conn, const cha
   conn_end(conn, &failure);
 }
 
-// --- writing
-// --------------------------------------------------------------------------------------
-
-typedef struct Write {
-  uv_write_t req;
-  char *bytes; // owned
-} Write;
-
-static void on_write(uv_write_t *req, int status)
-{
-  (void)status; // a connection that is gone shows when reading
-  Write *write = (Write *)req;
-  free(write->bytes);
-  free(write);
-}
-
-// Sends `bytes`, an allocation that it takes over.
-static void send_bytes(Conn *conn, char *bytes, size_t size)
-{
-  Write *write = calloc(1, sizeof(*write));
-  uv_buf_t buf = uv_buf_init(bytes, (unsigned)size);
-  if (!write || !bytes) {
-    free(bytes);
-    free(write);
-    return;
-  }
-  write->bytes = bytes;
-  if (uv_write(&write->req, (uv_stream_t *)conn->tcp, &buf, 1, on_write) != 0) {
-    on_write(&write->req, 0);
-    return;
-  }
-  conn->sent_bytes += (double)size;
-  conn->wrote_at_ms = uv_now(conn->tcp->loop);
-}
-
-void frame_begin(ei_x_buff *frame)
-{
-  static const char head[] = {0, 0, 0, 0, 'p'};
-  ei_x_new(frame);
-  ei_x_append_buf(frame, head, sizeof(head));
-  ei_x_encode_version(frame);
-}
-
-void conn_send(Conn *conn, ei_x_buff *frame)
-{
-  uint32_t size = (uint32_t)frame->index - 4;
-  for (int i = 0; i < 4; i++) {
-    frame->buff[i] = (char)(size >> (24 - 8 * i));
-  }
-  if (conn->state == CONN_CLOSED) {
-    ei_x_free(frame);
-    return;
-  }
-  // ei_x_free() is ei's free(), which is libc's.
-  send_bytes(conn, frame->buff, (size_t)frame->index);
-}
-
-static void send_tick(Conn *conn)
-{
-  send_bytes(conn, calloc(1, 4), 4);
-}
-
 static void send_packet(Conn *conn, const HandshakePacket *packet)
 {
   char *bytes = malloc(packet->size);
   if (bytes) {
     memcpy(bytes, packet->bytes, packet->size);
   }
-  send_bytes(conn, bytes, packet->size);
+  conn_write(conn, bytes, packet->size);
 }
 
 static void on_tick(uv_timer_t *timer)
 {
   Conn *conn = timer->data;
   if (uv_now(timer->loop) - conn->wrote_at_ms >= TICK_AFTER_MS) {
-    send_tick(conn);
+    conn_tick(conn);
   }
 }
 
-// --- coming up
-// ------------------------------------------------------------------------------------
+// --- coming up ---
 
 static void on_handshake_deadline(uv_timer_t *timer)
 {
@@ -282,73 +218,7 @@ static size_t take_packets(Conn *conn, const uint8_t *bytes, size_t size)
   return used;
 }
 
-// --- frames
-// ---------------------------------------------------------------------------------------
-
-// Takes up to `wanted - have` bytes off the front. Returns how many.
-static size_t move(uint8_t *to, size_t have, size_t wanted, const uint8_t *bytes, size_t size)
-{
-  size_t count = wanted > have ? wanted - have : 0;
-  count = count < size ? count : size;
-  memcpy(to + have, bytes, count);
-  return count;
-}
-
-// Takes a part of a frame's body; the whole of it is used, kept or dropped.
-static size_t take_body(Conn *conn, const uint8_t *bytes, size_t size)
-{
-  uint32_t left = conn->frame_size - conn->frame_got;
-  size_t used = size < left ? size : left;
-  bool is_whole = conn->frame_size <= conn->max_frame;
-  if (conn->frame_got == 0 && used == left && is_whole) {
-    conn->head_size = 0;
-    calls_take_frame(conn, bytes, used, true);
-    return used;
-  }
-  uint32_t kept = is_whole || conn->frame_size < PEEK_SIZE ? conn->frame_size : PEEK_SIZE;
-  if (!conn->frame) {
-    conn->frame = malloc(kept);
-    if (!conn->frame) {
-      end_with(conn, "EDOWN", "not enough memory for a message of %u bytes", conn->frame_size);
-      return used;
-    }
-  }
-  move(conn->frame, conn->frame_got < kept ? conn->frame_got : kept, kept, bytes, used);
-  conn->frame_got += (uint32_t)used;
-  if (conn->frame_got == conn->frame_size) {
-    uint8_t *frame = conn->frame;
-    conn->frame = NULL;
-    conn->frame_got = 0;
-    conn->head_size = 0;
-    calls_take_frame(conn, frame, kept, is_whole);
-    free(frame);
-  }
-  return used;
-}
-
-static void take_frames(Conn *conn, const uint8_t *bytes, size_t size)
-{
-  while (size > 0 && conn->state >= CONN_LEADER) {
-    size_t used;
-    if (conn->head_size < sizeof(conn->head)) {
-      used = move(conn->head, conn->head_size, sizeof(conn->head), bytes, size);
-      conn->head_size += used;
-      if (conn->head_size == sizeof(conn->head)) {
-        conn->frame_size = (uint32_t)conn->head[0] << 24 | (uint32_t)conn->head[1] << 16 |
-                           (uint32_t)conn->head[2] << 8 | conn->head[3];
-        conn->frame_got = 0;
-        if (conn->frame_size == 0) {
-          conn->head_size = 0;
-          send_tick(conn);
-        }
-      }
-    } else {
-      used = take_body(conn, bytes, size);
-    }
-    bytes += used;
-    size -= used;
-  }
-}
+// --- reading ---
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 {
@@ -365,7 +235,7 @@ static void on_bytes(Conn *conn, size_t size)
 {
   conn->received_bytes += (double)size;
   if (conn->state != CONN_HANDSHAKE) {
-    take_frames(conn, conn->inbox, size);
+    conn_take_frames(conn, conn->inbox, size);
     return;
   }
   size += conn->frame_got;
@@ -382,7 +252,7 @@ static void on_bytes(Conn *conn, size_t size)
     conn->frame_got = (uint32_t)(size - used);
   } else if (conn->state != CONN_CLOSED) {
     conn->frame_got = 0;
-    take_frames(conn, conn->inbox + used, size - used);
+    conn_take_frames(conn, conn->inbox + used, size - used);
   }
 }
 
@@ -409,8 +279,7 @@ static void on_read(uv_stream_t *stream, ssize_t got, const uv_buf_t *buf)
   leave(L, top);
 }
 
-// --- connecting
-// -----------------------------------------------------------------------------------
+// --- connecting ---
 
 static void report_no_connection(Conn *conn, int status)
 {

@@ -67,6 +67,11 @@ void dial_cancel(Dial *dial)
   free(dial);
 }
 
+bool dial_is_resolving(const Dial *dial)
+{
+  return dial->resolve != NULL;
+}
+
 static void finish(Dial *dial, int status, uv_tcp_t *tcp)
 {
   DialDone done = dial->done;

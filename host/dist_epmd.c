@@ -255,6 +255,12 @@ static void on_dialed(void *data, int status, uv_tcp_t *tcp)
 static void on_deadline(uv_timer_t *timer)
 {
   Epmd *epmd = timer->data;
+  if (epmd->dial && dial_is_resolving(epmd->dial)) {
+    finish_failed(epmd, "ETIMEDOUT",
+                  "host %s was not resolved within %llu ms; see: getent hosts %s", epmd->host,
+                  (unsigned long long)epmd->timeout_ms, epmd->host);
+    return;
+  }
   finish_failed(epmd, "ETIMEDOUT",
                 "no answer from epmd at %s:%d within %llu ms: is the host up, and does a firewall "
                 "let port %d through?",

@@ -3,6 +3,177 @@
 
 error("this file only holds types")
 
+--- host.core: the few things that every part of the runtime needs from the process.
+---@class host.core
+---@field version string
+local core = {}
+
+--- The text of a Lua file carried in the binary, by its path in the source tree.
+---@param path string Such as "runtime/main.lua".
+---@return string? source
+function core.embedded(path) end
+
+--- The paths that `embedded` knows.
+---@return string[]
+function core.embedded_paths() end
+
+--- Sets who gets the errors that escape a callback of the loop, with their tracebacks. Without
+--- one they go to stderr.
+---@param fn? fun(text: string)
+function core.set_error_hook(fn) end
+
+--- The loop's handles that are not closing, those of native modules too.
+---@return table<string, integer> counts By type.
+---@return integer total
+function core.handles() end
+
+--- How many registry references native modules hold: 0 when all is closed.
+---@return integer
+function core.references() end
+
+--- How many errors have escaped a callback since the start.
+---@return integer
+function core.callback_errors() end
+
+--- host.dist: a hidden Erlang node that attaches to others and calls functions there.
+---
+--- Everything is a callback on the loop; nothing blocks. Terms become Lua values:
+--- integers and floats are numbers (big integers the nearest double); binaries strings; atoms
+--- strings, but `true` and `false` booleans, `null` and `nil` json.null; lists arrays (the list
+--- "ab" is { 97, 98 }, an improper list has the field `tail`); tuples arrays with the metatable
+--- `tuple_mt`; maps tables (keys: names and binaries as strings, integers as numbers, others as
+--- they print). What has no Lua type (pid, port, reference, fun, bit string) is a `dist.Term`.
+---
+--- Lua values become terms: integral numbers integers, others floats; strings binaries; booleans
+--- atoms; json.null the atom `null`; arrays lists; tables of names maps with binary keys; see
+--- `tuple`, `map`, `atom`, `raw`. Anything else raises.
+---@class host.dist
+---@field tuple_mt table The metatable of tuples.
+---@field self dist.Term In the arguments of a call: the pid that this call's answer goes to.
+local dist = {}
+
+--- A term without a Lua type. `tostring` prints it as the node that it came from does; `==` is true
+--- for the same term; it can be sent back.
+---@class dist.Term
+
+--- A connection, or the attempt at one. It lives until it is closed or `on_down` is called, whether
+--- or not anything holds it.
+---@class dist.Conn
+local Conn = {}
+
+---@class dist.Info
+---@field node string The node's name.
+---@field own_name string Ours.
+---@field creation integer Changes with each start of the node.
+---@field flags number The node's capabilities, as bits.
+
+---@class dist.Options
+---@field node string "name@host"; with "name@host:port" epmd is not asked ("name@[::1]:port").
+---@field own_name string "name@host", what the node will call us.
+---@field cookie string
+---@field epmd_port? integer Default: 4369.
+---@field timeout_ms? integer For epmd, and again for all from there until it stands. Default: 5000.
+---@field max_frame? integer Bytes of the longest message that is taken. Default: 16 MiB.
+---@field creation? integer Ours. Default: random, the same for the life of the process.
+
+--- Begins to attach to a node. Neither callback is called before this returns, and after
+--- `conn:close()` neither is called.
+---
+--- Codes of `on_down`, each with what to do in its text: "EHOST" (the host cannot be resolved or
+--- reached), "EEPMD" (no epmd there), "ENODE" (epmd does not know the node: lists those it knows),
+--- "ECONNREFUSED" (nothing listens where the node should), "ETIMEDOUT", "ENAME" (another node
+--- listens there), "ECOOKIE", "EALIVE" (it has a connection of our name), "EREFUSED" (it allows
+--- only certain nodes), "ETLS", "EOLD" (before OTP 23), "EPROTO" (not a node, or one that broke the
+--- protocol), "EDOWN" (a connection that stood was closed). The cookie is never in a text.
+---@param opts dist.Options
+---@param on_up fun(info: dist.Info) Once, when it stands.
+---@param on_down fun(err: string, code: string, was_up: boolean) Once, when it fails or ends.
+---@return dist.Conn
+function dist.connect(opts, on_up, on_down) end
+
+---@class dist.CallOptions
+---@field max_heap_words? number The process is killed beyond that. Default: no bound.
+---@field priority? "low"|"normal" Default: "low".
+---@field reply? "exit"|"message" Default: "exit": the function's value is the answer. "message":
+--- the function itself sends `{Tag, ok, Value}` or `{Tag, error, Text}` to `dist.self`, which its
+--- arguments contain, and may then unlink; an error that it raises is logged by the node.
+
+--- Calls a function on the node, in a process of its own there. Its output is the node's own. The
+--- process ends with the connection.
+---
+--- Codes: "EREMOTE" (it raised or died there: class and reason in the text), "EHEAP" (beyond
+--- `max_heap_words`), "ETOOBIG" (the answer exceeds `max_frame`), "ETERM" (the answer is more than
+--- 64 deep, has more than a million elements, or is no term), "EDOWN" (no connection, or it ended:
+--- then after `on_down`), "EOLD", "EBUSY" (8 MiB wait to be taken by the node). With "EDOWN" and
+--- "EBUSY" `done` may be called before this returns. Raises for arguments that cannot be sent.
+---@param module string An atom on the node: from our own source only.
+---@param fun string
+---@param args any[]
+---@param opts dist.CallOptions
+---@param done fun(value: any, err?: string, code?: string) Once, unless cancelled or closed by us.
+---@return integer? id For `cancel`.
+function Conn:call(module, fun, args, opts, done) end
+
+--- Drops a call: `done` is not called any more, and its process is killed as soon as it is known.
+--- An id whose call is over is ignored.
+---@param id? integer
+function Conn:cancel(id) end
+
+--- Closes the connection at once; the node logs nothing. Calls in flight are dropped, and their
+--- processes end. May be called twice.
+function Conn:close() end
+
+--- Figures: bytes since the start, and calls that nobody has cancelled or answered.
+---@return { sent_bytes: number, received_bytes: number, calls_in_flight: integer }
+function Conn:stats() end
+
+--- A question to an epmd.
+---@class dist.Request
+local Request = {}
+
+--- Drops the question: `done` is not called any more. May be called twice.
+function Request:cancel() end
+
+--- Asks an epmd for the nodes that it knows; gives up after 5 s ("EHOST", "EEPMD", "ETIMEDOUT").
+---@param host string
+---@param epmd_port? integer Default: 4369.
+---@param done fun(names?: { name: string, port: integer }[], err?: string, code?: string)
+---@return dist.Request
+function dist.epmd_names(host, epmd_port, done) end
+
+--- The external term format of a value, as term_to_binary/1 gives it. Raises for what has none.
+---@param value any
+---@return string bytes
+function dist.encode(value) end
+
+--- Reads one term. Safe for any bytes.
+---@param bytes string With the version byte.
+---@param home? string A node: its pids, ports and references print as on it.
+---@return any value
+---@return string? err
+---@return string? code "ETERM"
+function dist.decode(bytes, home) end
+
+--- Marks a list to be sent as a tuple.
+---@param list any[]
+---@return any[] list The same table.
+function dist.tuple(list) end
+
+--- Marks a table to be sent as a map even when it is empty or has integer keys.
+---@param table table
+---@return table table The same one.
+function dist.map(table) end
+
+--- An atom. Only for names in our own source: a name that is new to a node stays there for ever.
+---@param name string
+---@return dist.Term
+function dist.atom(name) end
+
+--- A term that is sent as these bytes.
+---@param bytes string One term of the external term format, with or without version byte.
+---@return dist.Term
+function dist.raw(bytes) end
+
 ---@class host.http
 local http = {}
 

@@ -12,6 +12,22 @@
 
 #include "etf.h"
 
+// The metatables of opaque terms, and of tables that are marked as tuples and maps.
+#define TERM_TYPE "beamlens.dist.term"
+#define TUPLE_TYPE "beamlens.dist.tuple"
+#define MAP_TYPE "beamlens.dist.map"
+
+// A term that has no Lua type, as bytes in a userdata of TERM_TYPE.
+typedef struct Term {
+  bool is_self; // dist.self: stands for the pid of the call that it is sent with
+  bool is_home; // an identifier of the node that it came from
+  size_t size;
+  uint8_t bytes[];
+} Term;
+
+// Pushes a copy of an encoded term (without version byte).
+Term *term_push(lua_State *L, const uint8_t *bytes, size_t size);
+
 // Why a value cannot be sent. Zero-terminated.
 typedef struct TermError {
   char text[160];
