@@ -312,6 +312,28 @@ describe("a call that answers by a message", function()
     assert.are.equal("", n:log())
   end))
 
+  it("has its unlinking acknowledged, and may go on", support.async(function()
+    local n = node.start({ name = "calls1" })
+    local conn = rig.attach(n)
+    local source = "To ! {tag, ok, self()}, receive go -> erlang:unlink(To) end, "
+      .. "receive stop -> ok end."
+    local pid = eval_message(conn, n, source)
+    local before = conn:stats().sent_bytes
+    n:eval("[P ! go || P <- processes(), {current_function, {prim_eval, 'receive', 2}} == "
+      .. "process_info(P, current_function)].")
+    -- {36, Id, FromPid, ToPid}, with two pids of 20 bytes and more.
+    support.wait_until(function()
+      return conn:stats().sent_bytes - before > 70
+    end)
+    assert.is_true(rig.call(conn, "erlang", "is_process_alive", { pid }))
+    conn:close()
+    support.wait_until(function()
+      return n:eval("nodes(hidden).") == "[]"
+    end)
+    assert.are.equal("true", n:eval(("is_process_alive(list_to_pid(\"%s\"))."):format(
+      tostring(pid))))
+  end))
+
   it("cuts a long text between characters", support.async(function()
     local n = node.start({ name = "calls1" })
     local conn = rig.attach(n)
