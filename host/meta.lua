@@ -129,10 +129,10 @@ function Conn:stats() end
 
 --- A question to an epmd.
 ---@class dist.Request
-local Request = {}
+local Question = {}
 
 --- Drops the question: `done` is not called any more. May be called twice.
-function Request:cancel() end
+function Question:cancel() end
 
 --- Asks an epmd for the nodes that it knows; gives up after 5 s ("EHOST", "EEPMD", "ETIMEDOUT").
 ---@param host string
