@@ -30,6 +30,15 @@ LIBS     := -rdynamic -Wl,--whole-archive $(LIBDIR)/libluajit-5.1.a -Wl,--no-who
 HOST_C   := $(wildcard host/*.c)
 HOST_O   := $(HOST_C:host/%.c=$(B)/obj/%.o)
 LUA      := $(sort $(wildcard runtime/*.lua runtime/*/*.lua domains/*.lua prompts/*.lua))
+
+# The sandbox's worker is a program of its own, embedded in the host. Always static, without the
+# loader, and without sanitizers, whose memory would not fit its limits.
+WORKER_C     := $(wildcard host/worker/*.c)
+WORKER_O     := $(WORKER_C:host/worker/%.c=$(B)/worker/%.o) $(B)/worker/codec.o
+WORKER_FLAGS := -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+WORKER_LINK  := -static-pie -s -Wl,-z,relro,-z,now \
+  -Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlclose,--wrap=dlerror
+
 C_FILES   = $(wildcard host/*.[ch] host/worker/*.[ch] tests/*/*.[ch])
 
 .PHONY: all build deps deps-test deps-check run test spec check lint format asan soak bench fuzz \
@@ -39,7 +48,7 @@ all: build
 
 build: $(B)/beamlens
 
-$(B)/beamlens: $(HOST_O) $(B)/obj/embedded.o
+$(B)/beamlens: $(HOST_O) $(B)/obj/embedded.o $(B)/obj/worker_image.o
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(B)/obj/%.o: host/%.c Makefile
@@ -54,7 +63,21 @@ $(B)/obj/embedded.c: host/embed.sh $(LUA)
 $(B)/obj/embedded.o: $(B)/obj/embedded.c $(LUA)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -fPIE -c -o $@ $<
 
--include $(HOST_O:.o=.d)
+$(B)/beamlens-worker: $(WORKER_O)
+	$(CC) $(WORKER_FLAGS) $(WORKER_LINK) -o $@ $^ $(LIBDIR)/libluajit-5.1.a -lseccomp -lm
+
+$(B)/worker/codec.o: host/codec.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(WORKER_FLAGS) $(WARN) $(HARDEN) $(WERROR) -MMD -MP -c -o $@ $<
+
+$(B)/worker/%.o: host/worker/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(WORKER_FLAGS) $(WARN) $(HARDEN) $(WERROR) -MMD -MP -c -o $@ $<
+
+$(B)/obj/worker_image.o: host/worker_image.S $(B)/beamlens-worker
+	$(CC) -DWORKER='"$(B)/beamlens-worker"' -c -o $@ $<
+
+-include $(HOST_O:.o=.d) $(WORKER_O:.o=.d)
 
 deps:
 	@.ci/install-packages $(BUILD_PACKAGES) $(RUN_PACKAGES)

@@ -22,6 +22,7 @@ static const luaL_Reg natives[] = {
     {"host.http", luaopen_host_http},
     {"host.json", luaopen_host_json},
     {"host.sse", luaopen_host_sse},
+    {"host.sandbox", luaopen_host_sandbox},
     {"luv", luaopen_luv},
     {"cjson", luaopen_cjson},
     {"cjson.safe", luaopen_cjson_safe},

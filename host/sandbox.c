@@ -1,0 +1,536 @@
+// sandbox.c: host.sandbox, runs Lua that nobody trusts in a process of its own.
+//
+//   local box = sandbox.open({ pool = 4 })
+//   local run = box:exec({ code = "return f(1)", fns = { "f" }, limits = {…} },
+//     function(what, id, name, args)
+//       if what == "call" then run:reply(id, true, 42) else use(id) end   -- "done", outcome
+//     end)
+//   box:close()
+//
+// All about processes is here and in the sandbox_*.c files; what the outcomes mean to a model is
+// runtime/sandbox.lua.
+
+#include "sandbox.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <lauxlib.h>
+#include <luv/luv.h>
+
+#include "host.h"
+#include "modules.h"
+
+#define BOX_TYPE "host.sandbox"
+#define RUN_TYPE "host.sandbox.run"
+#define MAX_RUNNING 16
+
+typedef struct BoxUserdata {
+  Box *box; // held
+} BoxUserdata;
+
+void box_release(Box *box)
+{
+  if (--box->holders == 0) {
+    if (box->image_fd >= 0) {
+      close(box->image_fd);
+    }
+    free(box);
+  }
+}
+
+// --- Runs -------------------------------------------------------------------------------------
+
+static void list_remove(Run **list, Run *run)
+{
+  while (*list && *list != run) {
+    list = &(*list)->next;
+  }
+  if (*list) {
+    *list = run->next;
+    run->next = NULL;
+  }
+}
+
+static void list_append(Run **list, Run *run)
+{
+  while (*list) {
+    list = &(*list)->next;
+  }
+  *list = run;
+  run->next = NULL;
+}
+
+// Lets go of all that a run holds but its callback; the userdata stays for whoever has it.
+static void run_end(Run *run)
+{
+  run->over = true;
+  list_remove(&run->box->queue, run);
+  if (run->child) {
+    child_close(run->child);
+  }
+  codec_free(&run->request);
+  codec_free(&run->names);
+}
+
+void run_finish(Run *run)
+{
+  lua_State *L = run->box->L;
+  Box *box = run->box;
+  box->holders++; // the callback may be the last to hold it
+  run_end(run);
+  host_push_ref(L, run->callback);
+  lua_insert(L, -2);
+  lua_pushliteral(L, "done");
+  lua_insert(L, -2);
+  host_unref(L, &run->callback);
+  host_unref(L, &run->self); // `run` may be collected from here on
+  host_call(L, 2, 0);
+  box_pump(box);
+  box_release(box);
+}
+
+static void on_kick(uv_timer_t *timer);
+
+void run_fail(Run *run, const char *kind, const char *fmt, ...)
+{
+  if (run->over) {
+    return;
+  }
+  va_list args;
+  va_start(args, fmt);
+  vsnprintf(run->message, sizeof(run->message), fmt, args);
+  va_end(args);
+  run->kind = kind;
+  run_end(run);
+  list_append(&run->box->failed, run);
+  uv_timer_start(&run->box->kick, on_kick, 0, 0);
+}
+
+static void push_failure(lua_State *L, const Run *run)
+{
+  lua_newtable(L);
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "ok");
+  lua_newtable(L);
+  lua_pushstring(L, run->kind);
+  lua_setfield(L, -2, "kind");
+  lua_pushstring(L, run->message);
+  lua_setfield(L, -2, "message");
+  lua_setfield(L, -2, "error");
+  lua_newtable(L);
+  lua_pushinteger(L, (lua_Integer)run->calls);
+  lua_setfield(L, -2, "calls");
+  lua_setfield(L, -2, "stats");
+}
+
+static void on_kick_closed(uv_handle_t *handle)
+{
+  box_release(handle->data);
+}
+
+static void on_kick(uv_timer_t *timer)
+{
+  Box *box = timer->data;
+  box->holders++;
+  while (box->L && box->failed) {
+    Run *run = box->failed;
+    list_remove(&box->failed, run);
+    push_failure(box->L, run);
+    run_finish(run);
+  }
+  if (box->closed && !uv_is_closing((uv_handle_t *)timer)) {
+    uv_close((uv_handle_t *)timer, on_kick_closed);
+  }
+  box_release(box);
+}
+
+void run_on_call(Run *run, const char *name)
+{
+  lua_State *L = run->box->L;
+  host_push_ref(L, run->callback);
+  lua_insert(L, -2);
+  lua_pushliteral(L, "call");
+  lua_insert(L, -2);
+  lua_pushinteger(L, run->calls);
+  lua_insert(L, -2);
+  lua_pushstring(L, name);
+  lua_insert(L, -2);
+  host_call(L, 4, 0);
+}
+
+void box_pump(Box *box)
+{
+  while (box->queue && !box->closed && box->running < MAX_RUNNING) {
+    Run *run = box->queue;
+    Child *child = zygote_take_child(box);
+    box->queue = run->next;
+    if (child) {
+      child_start(child, run);
+    } else {
+      run_fail(run, "sandbox", "sandbox unavailable: %s", box->problem);
+    }
+  }
+  zygote_fill_pool(box);
+}
+
+static Run *check_run(lua_State *L)
+{
+  return luaL_checkudata(L, 1, RUN_TYPE);
+}
+
+static bool encode_reply(lua_State *L, CodecBuf *json, unsigned id, bool ok)
+{
+  codec_putf(json, "{\"id\":%u,\"ok\":%s,\"%s\":", id, ok ? "true" : "false",
+             ok ? "values" : "error");
+  CodecEncoder encoder = {
+      .keep_first_key = true, .max_depth = DECODE_DEPTH - 4, .max_values = MAX_VALUES};
+  int n = lua_gettop(L);
+  if (!ok) {
+    size_t len;
+    const char *text = luaL_checklstring(L, 4, &len);
+    codec_put_string(json, text, len < 2048 ? len : 2048);
+  } else {
+    codec_puts(json, "[");
+    for (int i = 4; i <= n; i++) {
+      codec_puts(json, i > 4 ? "," : "");
+      if (codec_encode(L, i, &encoder, json) != CODEC_OK) {
+        return false;
+      }
+    }
+    codec_puts(json, "]");
+  }
+  codec_puts(json, "}");
+  return !json->full;
+}
+
+// reply(id, true, ...) or reply(id, false, error_text) -> true | nil, err, code
+// Answers the call `id`. EBIG: the values are more than 4 MiB or 200 000 values; nothing is sent.
+// EDONE: the script has ended, or this call is answered.
+static int l_reply(lua_State *L)
+{
+  Run *run = check_run(L);
+  unsigned id = (unsigned)luaL_checkinteger(L, 2);
+  luaL_checktype(L, 3, LUA_TBOOLEAN);
+  bool ok = lua_toboolean(L, 3);
+  if (!ok) {
+    luaL_checkstring(L, 4);
+  }
+  if (run->over || !run->awaiting || id != run->calls) {
+    return host_failf(L, "EDONE", "nobody waits for this answer");
+  }
+  CodecBuf json = CODEC_BUF(MAX_REPLY);
+  if (!encode_reply(L, &json, id, ok)) {
+    codec_free(&json);
+    return host_failf(L, "EBIG", "the answer is larger than %u bytes", MAX_REPLY);
+  }
+  run->awaiting = false;
+  child_send(run->child, FRAME_REPLY, &json);
+  codec_free(&json);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+// cancel(): kills the script; the callback is not called any more. No-op when it is over.
+static int l_cancel(lua_State *L)
+{
+  Run *run = check_run(L);
+  Box *box = run->box;
+  if (run->callback != LUA_NOREF) {
+    run_end(run);
+    list_remove(&box->failed, run);
+    host_unref(L, &run->callback);
+    host_unref(L, &run->self);
+    box_pump(box);
+  }
+  return 0;
+}
+
+// pid() -> pid of the process that runs the script | nil before it is known and at the end
+static int l_pid(lua_State *L)
+{
+  Run *run = check_run(L);
+  if (!run->child || run->child->pid == 0) {
+    return 0;
+  }
+  lua_pushinteger(L, run->child->pid);
+  return 1;
+}
+
+static int l_run_gc(lua_State *L)
+{
+  Run *run = check_run(L);
+  if (run->callback != LUA_NOREF) {
+    // Only at lua_close(): a run that has not called back holds itself.
+    run->box->L = NULL;
+    run_end(run);
+  }
+  box_release(run->box);
+  return 0;
+}
+
+// --- Boxes ------------------------------------------------------------------------------------
+
+static Box *check_box(lua_State *L)
+{
+  Box *box = ((BoxUserdata *)luaL_checkudata(L, 1, BOX_TYPE))->box;
+  luaL_argcheck(L, !box->closed, 1, "sandbox is closed");
+  return box;
+}
+
+static double check_limit(lua_State *L, int table, const char *name, double min)
+{
+  lua_getfield(L, table, name);
+  double n = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  if (!(n >= min && n <= 1e12)) {
+    luaL_error(L, "limits.%s must be a number from %f", name, min);
+  }
+  return n;
+}
+
+static void check_request(lua_State *L, Run *run)
+{
+  lua_getfield(L, 2, "limits");
+  luaL_argcheck(L, lua_istable(L, -1), 2, "limits is a table");
+  int limits = lua_gettop(L);
+  run->wall_ms = check_limit(L, limits, "wall_ms", 1);
+  run->result_bytes = (size_t)check_limit(L, limits, "result_bytes", 1);
+  run->max_calls = (unsigned)check_limit(L, limits, "calls", 0);
+  check_limit(L, limits, "cpu_ms", 1);
+  check_limit(L, limits, "memory_bytes", 1);
+  lua_getfield(L, 2, "fns");
+  luaL_argcheck(L, lua_istable(L, -1), 2, "fns is a list of names");
+  lua_pop(L, 2);
+}
+
+static bool build_request(lua_State *L, Run *run)
+{
+  lua_getfield(L, 2, "fns");
+  codec_put(&run->names, "", 1);
+  for (int i = 1; i <= (int)lua_objlen(L, -1); i++) {
+    lua_rawgeti(L, -1, i);
+    size_t len = 0;
+    const char *name = lua_tolstring(L, -1, &len);
+    codec_put(&run->names, name ? name : "", len + (name != NULL));
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  CodecEncoder encoder = {.keep_first_key = true, .max_depth = DECODE_DEPTH};
+  return codec_encode(L, 2, &encoder, &run->request) == CODEC_OK;
+}
+
+static int refuse(lua_State *L, Run *run, const char *code, const char *text)
+{
+  run_end(run);
+  return host_failf(L, code, "%s", text);
+}
+
+// exec(request, callback) -> run | nil, err, code
+// `request` is {code, args, fns, limits{wall_ms, cpu_ms, memory_bytes, result_bytes, calls}}.
+// Later, from the loop, any number of callback("call", id, name, args), each to be answered with
+// run:reply(), and exactly one callback("done", frame), unless the run is cancelled: the D or E
+// frame of the script, or one made here with error kind timeout, denied, memory, crash, cancelled
+// or sandbox. At most 16 scripts run at once; others wait for their turn.
+// EBIG: the request is larger than 16 MiB. ESANDBOX: no process can be had.
+static int l_exec(lua_State *L)
+{
+  Box *box = check_box(L);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 3, LUA_TFUNCTION);
+  lua_settop(L, 3);
+
+  Run *run = lua_newuserdata(L, sizeof(*run));
+  *run = (Run){.box = box, .self = LUA_NOREF, .callback = LUA_NOREF, .over = true};
+  run->request = CODEC_BUF(MAX_FRAME);
+  run->names = CODEC_BUF(MAX_FRAME);
+  box->holders++;
+  luaL_setmetatable(L, RUN_TYPE);
+  check_request(L, run);
+  if (!build_request(L, run)) {
+    return refuse(L, run, "EBIG", "the request is too large or nested too deeply");
+  }
+  Child *child = NULL;
+  bool now = !box->queue && box->running < MAX_RUNNING;
+  if (now && !(child = zygote_take_child(box))) {
+    return refuse(L, run, "ESANDBOX", box->problem);
+  }
+  lua_pushvalue(L, 3);
+  run->callback = host_ref(L);
+  lua_pushvalue(L, 4);
+  run->self = host_ref(L);
+  run->over = false;
+  if (now) {
+    child_start(child, run);
+    zygote_fill_pool(box);
+  } else {
+    list_append(&box->queue, run);
+  }
+  return 1;
+}
+
+static void push_count(lua_State *L, const char *name, unsigned n)
+{
+  lua_pushinteger(L, (lua_Integer)n);
+  lua_setfield(L, -2, name);
+}
+
+// stats() -> {running, queued, idle, starts, zygotes = list of pids, children = list of pids}
+// `starts` counts the worker programs started so far.
+static int l_stats(lua_State *L)
+{
+  Box *box = ((BoxUserdata *)luaL_checkudata(L, 1, BOX_TYPE))->box;
+  unsigned idle = 0;
+  unsigned queued = 0;
+  int zygotes = 0;
+  int children = 0;
+  for (Run *run = box->queue; run; run = run->next) {
+    queued++;
+  }
+  lua_newtable(L);
+  lua_newtable(L);
+  lua_newtable(L);
+  for (Zygote *zygote = box->zygotes; zygote; zygote = zygote->next) {
+    if (!zygote->lost) {
+      lua_pushinteger(L, zygote->process.pid);
+      lua_rawseti(L, -3, ++zygotes);
+    }
+  }
+  for (Child *child = box->children; child; child = child->next) {
+    idle += !child->used;
+    if (child->pid) {
+      lua_pushinteger(L, child->pid);
+      lua_rawseti(L, -2, ++children);
+    }
+  }
+  lua_setfield(L, -3, "children");
+  lua_setfield(L, -2, "zygotes");
+  push_count(L, "running", box->running);
+  push_count(L, "queued", queued);
+  push_count(L, "idle", idle);
+  push_count(L, "starts", box->starts);
+  return 1;
+}
+
+static void box_shut(Box *box)
+{
+  box->closed = true;
+  while (box->queue) {
+    run_fail(box->queue, "cancelled", "the sandbox was closed");
+  }
+  while (box->children) {
+    Child *child = box->children;
+    if (child->run) {
+      run_fail(child->run, "cancelled", "the sandbox was closed");
+    } else {
+      child_close(child);
+    }
+  }
+  for (Zygote *zygote = box->zygotes; zygote; zygote = zygote->next) {
+    zygote_lose(zygote);
+  }
+  // Tells the failures and closes itself.
+  uv_timer_start(&box->kick, on_kick, 0, 0);
+}
+
+// close(): kills all; executions that still run get kind "cancelled". May be called twice.
+static int l_close(lua_State *L)
+{
+  Box *box = ((BoxUserdata *)luaL_checkudata(L, 1, BOX_TYPE))->box;
+  if (!box->closed) {
+    box_shut(box);
+    host_unref(L, &box->self);
+  }
+  return 0;
+}
+
+static int l_box_gc(lua_State *L)
+{
+  Box *box = ((BoxUserdata *)luaL_checkudata(L, 1, BOX_TYPE))->box;
+  if (!box->closed) {
+    box->L = NULL; // only at lua_close(): an open box holds itself
+    box_shut(box);
+  }
+  box_release(box);
+  return 0;
+}
+
+// open({ pool? }) -> box
+// Starts the worker program and `pool` (default 4, at most 16) idle processes. If that fails,
+// exec() tries again and says why not.
+static int l_open(lua_State *L)
+{
+  lua_Integer pool = 4;
+  if (!lua_isnoneornil(L, 1)) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_getfield(L, 1, "pool");
+    pool = luaL_optinteger(L, -1, 4);
+    luaL_argcheck(L, pool >= 0 && pool <= 16, 1, "pool is a number from 0 to 16");
+  }
+  BoxUserdata *userdata = lua_newuserdata(L, sizeof(*userdata));
+  Box *box = calloc(1, sizeof(*box));
+  *box = (Box){.L = luv_context(L)->L,
+               .loop = luv_loop(L),
+               .holders = 2,
+               .pool = (unsigned)pool,
+               .image_fd = IMAGE_UNMADE};
+  userdata->box = box;
+  uv_timer_init(box->loop, &box->kick);
+  box->kick.data = box;
+  luaL_setmetatable(L, BOX_TYPE);
+  lua_pushvalue(L, -1);
+  box->self = host_ref(L);
+  zygote_fill_pool(box);
+  return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"open", l_open},
+    {NULL, NULL},
+};
+
+static const luaL_Reg box_methods[] = {
+    {"exec", l_exec},
+    {"stats", l_stats},
+    {"close", l_close},
+    {NULL, NULL},
+};
+
+static const luaL_Reg box_metamethods[] = {
+    {"__gc", l_box_gc},
+    {NULL, NULL},
+};
+
+static const luaL_Reg run_methods[] = {
+    {"reply", l_reply},
+    {"cancel", l_cancel},
+    {"pid", l_pid},
+    {NULL, NULL},
+};
+
+static const luaL_Reg run_metamethods[] = {
+    {"__gc", l_run_gc},
+    {NULL, NULL},
+};
+
+static void new_type(lua_State *L, const char *name, const luaL_Reg *metamethods,
+                     const luaL_Reg *methods)
+{
+  luaL_newmetatable(L, name);
+  luaL_setfuncs(L, metamethods, 0);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+}
+
+int luaopen_host_sandbox(lua_State *L)
+{
+  new_type(L, BOX_TYPE, box_metamethods, box_methods);
+  new_type(L, RUN_TYPE, run_metamethods, run_methods);
+  luaL_newlib(L, functions);
+  return 1;
+}
