@@ -19,6 +19,7 @@ local READS_PER_PASS = 20 -- reductions that our own questions may cost a proces
 local BUSY_REDUCTIONS_PER_S = 1000000
 local BUSY_SHARE = 0.4
 local BUSY_PASSES = 3
+local SMALL_NODE = 4 -- schedulers
 
 -- What the passes of the last minutes saw of a process, oldest first, from the first that has it.
 -- A pass that lacks it saw its mailbox below the 50 longest: as good as empty.
@@ -235,13 +236,27 @@ local function never_rests(points)
   return true
 end
 
---- A process that keeps a scheduler busy and takes no message (S10), while others wait.
-function M.runaway(history)
+-- Whether one busy process is felt: others wait, or it has at least a quarter of the schedulers. On
+-- a large machine a long computation of one process takes nothing from anybody.
+local function is_felt(history, node)
+  if (node.schedulers_online or 1) <= SMALL_NODE then
+    return true
+  end
+  for _, sample in ipairs(history:since(RECENT_S)) do
+    if (trends.number(sample.data, "scheduler_run_queue") or 0) >= 1 then
+      return true
+    end
+  end
+  return false
+end
+
+--- A process that never rests and takes no message (S10), where that is felt.
+function M.runaway(history, node)
   local rows, pass = candidates(history, "reductions_per_s")
-  local run_queue = pass and trends.number(history:latest().data, "scheduler_run_queue") or 0
-  if run_queue < 1 then
+  if not pass or not is_felt(history, node) then
     return nil
   end
+  local run_queue = trends.number(history:latest().data, "scheduler_run_queue") or 0
   local total = 0
   for _, row in ipairs(rows) do
     total = total + row.reductions_per_s

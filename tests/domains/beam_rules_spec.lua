@@ -305,8 +305,14 @@ describe("runaway_process", function()
       return { reductions_per_s = 300000 }
     end), "little work on an idle node")
     assert.are.equal(-1, stood(nil, 0, function()
+      return { scheduler_run_queue = 0, schedulers_online = 16 }
+    end), "one of sixteen schedulers, and nobody waits")
+    assert.is_true(stood(nil, 0, function(t)
+      return { scheduler_run_queue = t % 20 / 10, schedulers_online = 16 }
+    end) >= 300, "others wait")
+    assert.is_true(stood(nil, 0, function()
       return { scheduler_run_queue = 0 }
-    end), "nobody waits")
+    end) >= 300, "half of a small node")
   end)
 end)
 
