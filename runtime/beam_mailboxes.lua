@@ -15,6 +15,7 @@ local DRAIN_S = 60
 local CRITICAL_ETA_S = 15 * 60
 local STUCK_S = 25
 local BLOCKED_S = 240
+local ARRIVALS = 0.02
 local READS_PER_PASS = 20 -- reductions that our own questions may cost a process, per pass
 local BUSY_REDUCTIONS_PER_S = 1000000
 local BUSY_SHARE = 0.4
@@ -167,7 +168,9 @@ local function idle_since(points)
     local row = points[i].row
     local later = points[i + 1] or last
     if not row or row.status ~= "waiting" or row.current_function ~= last.row.current_function
-      or row.message_queue > later.queue then
+      or row.message_queue > later.queue
+      -- While many arrive, what it spends on them hides whether it takes one.
+      or last.queue - row.message_queue > ARRIVALS * last.queue then
       break
     end
     local allowed = READS_PER_PASS * (#points - i + 1) + 2 * (last.queue - row.message_queue)

@@ -150,6 +150,25 @@ describe("the sweep", function()
     assert.is_true(pass.took_ms < 6000)
   end, 30))
 
+  it("takes no harm from processes that die meanwhile", support.async(function()
+    local n = node.start({ name = "sweep1" })
+    n:eval([[
+      fl:selective(lasting, 700),
+      [spawn(fun Churn() ->
+        [spawn(fun() -> receive after N rem 40 -> ok end end) || N <- lists:seq(1, 100)],
+        receive after 10 -> Churn() end
+      end) || _ <- lists:seq(1, 5)], timer:sleep(300).]])
+    for _, small in ipairs({ 3000, 10 }) do
+      local ctx = beam.attach(n, { small = small, gap_ms = 300 })
+      for _ = 1, 3 do
+        local pass = assert(ctx.sweep:once())
+        assert.are.equal(0, pass.skipped)
+        assert.is_true(pass.total > 500, pass.total)
+        assert.are.equal(700, row_of(pass, "lasting").message_queue)
+      end
+    end
+  end))
+
   it("leaves nothing on the node: processes, modules, atoms, log lines", support.async(function()
     local n = node.start({ name = "sweep1" })
     local ctx = beam.attach(n, { gap_ms = 200 })

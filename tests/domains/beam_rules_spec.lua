@@ -248,6 +248,9 @@ describe("mailbox_stuck", function()
     assert.are.equal(-1, stood(long, idle("sys:suspend_loop/6")))
     assert.are.equal(-1, stood(long, idle("shop:work/1", 5000)))
     assert.are.equal(-1, stood(long, idle("timer:sleep/1", 15)))
+    assert.are.equal(-1, stood(function(t)
+      return 2000 + 390 * t
+    end, idle("timer:sleep/1", 400)))
     assert.are.equal(-1, stood(function()
       return 900
     end, idle("shop:wait/1")))

@@ -207,6 +207,22 @@ describe("the beam domain", function()
     end
   end))
 
+  it("has rules whose investigations answer in little", support.async(function()
+    local n, get, d = start()
+    n:eval("fl:selective(orders, 2000), fl:procs(60).")
+    for _, rule in ipairs(d.rules) do
+      local env = { ipairs = ipairs, table = table, math = math }
+      for _, callback in ipairs(d:callbacks()) do
+        env[callback.name] = function(...)
+          return get(callback.name, ...)
+        end
+      end
+      local value = assert(load(rule.investigate, rule.type, "t", env))()
+      local text = assert(json.encode_strict(value))
+      assert.is_true(#text > 100 and #text < 6000, ("%s: %d bytes"):format(rule.type, #text))
+    end
+  end))
+
   it("lets no atom grow on the node once it knows it", support.async(function()
     local n, get, d, ctx = start()
     local function round()
