@@ -47,6 +47,7 @@ C_FILES   = $(wildcard host/*.[ch] host/worker/*.[ch] tests/*/*.[ch])
 all: build
 
 build: $(B)/beamlens
+	@:
 
 $(B)/beamlens: $(HOST_O) $(B)/obj/embedded.o $(B)/obj/worker_image.o
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)

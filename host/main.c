@@ -14,6 +14,8 @@
 #include "host.h"
 #include "modules.h"
 
+#define SETTLE_MS 500
+
 // luv enters Lua through here: host_call() under the signature that luv wants.
 static int enter_lua(lua_State *L, int nargs, int nresults, int flags)
 {
@@ -67,6 +69,27 @@ static int open_handles(uv_loop_t *loop)
   return count;
 }
 
+static void on_too_late(uv_timer_t *timer)
+{
+  uv_stop(timer->loop);
+}
+
+// Runs the loop until no handle is open, for SETTLE_MS at the most: a child process that was told
+// to end takes a moment. True when none is left.
+static int run_dry(uv_loop_t *loop)
+{
+  static uv_timer_t limit;
+  uv_timer_init(loop, &limit);
+  uv_timer_start(&limit, on_too_late, SETTLE_MS, 0);
+  uv_unref((uv_handle_t *)&limit);
+  while (open_handles(loop) > 1 && uv_is_active((uv_handle_t *)&limit)) {
+    uv_run(loop, UV_RUN_ONCE);
+  }
+  uv_close((uv_handle_t *)&limit, NULL);
+  uv_run(loop, UV_RUN_NOWAIT);
+  return open_handles(loop) == 0;
+}
+
 int main(int argc, char **argv)
 {
   signal(SIGPIPE, SIG_IGN);
@@ -91,9 +114,8 @@ int main(int argc, char **argv)
   int status = run_main(L, argc, argv);
 
   // What was closed has its callbacks called while the state still stands: luv's need it. Where a
-  // handle is open even so, the process ends without taking the state down under it.
-  uv_run(&loop, UV_RUN_NOWAIT);
-  if (open_handles(&loop) > 0) {
+  // handle stays open even so, the process ends without taking the state down under it.
+  if (!run_dry(&loop)) {
     fflush(NULL);
     return status;
   }

@@ -10,6 +10,7 @@ local M = {}
 
 local FLOOR = 1000
 local WINDOW_S = 300
+local RISE_S = 8 -- less than from one pass to the next
 local RECENT_S = 20
 local DRAIN_S = 60
 local CRITICAL_ETA_S = 15 * 60
@@ -144,7 +145,7 @@ function M.growth(history, _, held)
   for _, row in ipairs((candidates(history, "message_queue"))) do
     if row.message_queue >= FLOOR / 2 then
       local points = series(history, row.pid, WINDOW_S)
-      local base = point_before(points, RECENT_S)
+      local base = point_before(points, RISE_S)
       if base and points[#points].row == row
         and (is_growing(points, base)
           or (held[row.subject] and held[row.subject].pid == row.pid

@@ -51,6 +51,8 @@ end
 local function describe_finding(finding)
   if finding.summary then
     return ("%s: %s"):format(finding.type, finding.summary)
+  elseif not finding.value then
+    return ("%s %s"):format(finding.type, finding.subject or "")
   end
   return ("%s %s: %s (threshold %s)%s"):format(finding.type, finding.subject or "",
     units.format_count(finding.value or 0), units.format_count(finding.threshold or 0),
@@ -63,7 +65,7 @@ local function format_figures(alert)
     if type(figure.value) == "number" then
       local before = type(figure.before) == "number" and figure.before ~= figure.value
         and (" (was %s)"):format(units.format_count(figure.before)) or ""
-      parts[#parts + 1] = ("%s %s%s%s"):format(figure.name:gsub("_", " "),
+      parts[#parts + 1] = ("%s %s%s%s"):format(figure.name:gsub("_kb$", ""):gsub("_", " "),
         units.format_count(figure.value),
         figure.unit and figure.unit ~= "count" and " " .. figure.unit or "", before)
     end

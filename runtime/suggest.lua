@@ -2,9 +2,9 @@
 
 local M = {}
 
--- Levenshtein distance, two rows.
+-- Edit distance in which swapping two neighbours is one edit.
 local function distance(a, b)
-  local previous = {}
+  local before, previous = nil, {}
   for j = 0, #b do
     previous[j] = j
   end
@@ -13,8 +13,11 @@ local function distance(a, b)
     for j = 1, #b do
       local cost = a:byte(i) == b:byte(j) and 0 or 1
       row[j] = math.min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + cost)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        row[j] = math.min(row[j], before[j - 2] + 1)
+      end
     end
-    previous = row
+    before, previous = previous, row
   end
   return previous[#b]
 end

@@ -154,16 +154,10 @@ describe("connecting to a node", function()
   end))
 
   it("says ETLS for a node that speaks TLS", support.async(function()
-    local key, cert = support.tmp_path("tls.key"), support.tmp_path("tls.crt")
-    assert.are.equal(0, (node.run_program("openssl", { "req", "-x509", "-newkey", "rsa:2048",
-      "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout", key, "-out", cert })))
-    local n = node.start({ name = "dist1", args = { "-proto_dist", "inet_tls", "-ssl_dist_opt",
-      "server_certfile", cert, "server_keyfile", key } })
+    local n = node.start({ name = "dist1", args = node.tls_args() })
     local code, err = refusal({ node = n.name, cookie = n.cookie, epmd_port = n.epmd_port })
     assert.are.equal("ETLS", code)
     assert.matches("inet_tls", err, 1, true)
-    os.remove(key)
-    os.remove(cert)
   end))
 
   it("gives up after its time on what never answers", support.async(function()

@@ -14,21 +14,6 @@ local function count_in_log(n, text)
   return count
 end
 
--- A self-signed certificate with its key in one file.
-local function certificate()
-  local path = support.tmp_path("dist.pem")
-  local code, text = node.run_program("openssl", { "req", "-x509", "-newkey", "rsa:2048", "-nodes",
-    "-subj", "/CN=localhost", "-days", "2", "-keyout", path, "-out", path .. ".crt" })
-  assert(code == 0, text)
-  local file = assert(io.open(path .. ".crt"))
-  local crt = file:read("*a")
-  file:close()
-  file = assert(io.open(path, "a"))
-  file:write(crt)
-  file:close()
-  return path
-end
-
 describe("a target's connection", function()
   it("is tried again after pauses that double up to a limit", function()
     local bounds = { first = 250, max = 30000 }
@@ -249,8 +234,7 @@ describe("a target's connection", function()
   end))
 
   it("sees TLS, and leaves it alone for ten minutes", support.async(function()
-    local n = node.start({ name = "again", args = { "-proto_dist", "inet_tls", "-ssl_dist_opt",
-      "server_certfile", certificate() } })
+    local n = node.start({ name = "again", args = node.tls_args() })
     local t, told = targets.start(n, { backoff_ms = QUICK })
     local refused = told:wait("refused")
     assert.are.same({ "ETLS", 600000 }, { refused.code, refused.retry_ms })

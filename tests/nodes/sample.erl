@@ -1,4 +1,4 @@
-%% The node that `make run` watches: a small shop. Some 15 s after its start the store behind
+%% The node that `make run` watches: a small shop. Some 3 s after its start the store behind
 %% orders_worker becomes slow, and its mailbox begins to grow. It is bounded: at 200 000 orders the
 %% shop takes no more.
 -module(sample).
@@ -6,7 +6,7 @@
 -export([start/0, init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -define(ORDERS_PER_S, 400).
--define(SLOW_AFTER_MS, 15000).
+-define(SLOW_AFTER_MS, 3000).
 -define(SLOW_ORDER_MS, 100).
 -define(MOST_WAITING, 200000).
 

@@ -193,6 +193,22 @@ function M.start(opts)
   return self
 end
 
+--- Arguments for a node that speaks TLS to other nodes, with a certificate of this case's own.
+---@async
+---@return string[]
+function M.tls_args()
+  local key, cert = support.tmp_path("tls.key"), support.tmp_path("tls.crt")
+  support.on_cleanup(function()
+    os.remove(key)
+    os.remove(cert)
+  end)
+  local code, text = M.run_program("openssl", { "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+    "-days", "1", "-subj", "/CN=localhost", "-keyout", key, "-out", cert })
+  assert(code == 0, text)
+  return { "-proto_dist", "inet_tls", "-ssl_dist_opt", "server_certfile", cert,
+    "server_keyfile", key }
+end
+
 -- Sends one request and waits for the answer's frame.
 local function exchange(self, source)
   local length = #source

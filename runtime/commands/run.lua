@@ -1,0 +1,277 @@
+--- `beamlens run FILE|DIR...`: runs the watchers that the files define, until stopped.
+
+local alerts = require("runtime.alerts")
+local app = require("runtime.app")
+local async = require("runtime.async")
+local beamlens = require("runtime.beamlens")
+local clients = require("runtime.clients")
+local clock = require("runtime.clock")
+local cookie = require("runtime.cookie")
+local core = require("host.core")
+local loader = require("runtime.loader")
+local log = require("runtime.log")
+local options = require("runtime.options")
+local output = require("runtime.output")
+local policy = require("runtime.policy")
+local sandbox = require("runtime.sandbox")
+local telemetry = require("runtime.telemetry")
+local units = require("runtime.units")
+local uv = require("luv")
+
+local M = {}
+
+local STOP_WITHIN_MS = 2000
+
+M.options = {
+  node = { arg = "NAME", doc = "watch this node instead of the files' own" },
+  ["cookie-file"] = { arg = "FILE", doc = "the Erlang cookie (else BEAMLENS_COOKIE, "
+    .. "~/.erlang.cookie)" },
+  name = { arg = "NAME", doc = "our own node name (else beamlens1 to beamlens16)" },
+  clients = { arg = "FILE", doc = "the client registry" },
+  client = { arg = "NAME", doc = "use this client for every watcher" },
+  log = { arg = "text|json", doc = "how to print events (json when stdout is no terminal)",
+    parse = options.one_of({ "text", "json" }) },
+  dir = { arg = "DIR", doc = "look up domains and prompts here, too" },
+  ["for"] = { arg = "TIME", doc = "stop after this time, such as 30s", parse = options.duration },
+  iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
+  help = { doc = "print this" },
+}
+
+local function warn(text)
+  io.stderr:write(("beamlens: %s\n"):format(text))
+end
+
+-- The .lua files that the arguments name; a folder stands for those in it.
+local function watcher_files(arguments)
+  local files = {}
+  for _, path in ipairs(arguments) do
+    local stat = uv.fs_stat(path)
+    if not stat then
+      return nil, ("%s: no such file or folder"):format(path)
+    elseif stat.type == "directory" then
+      local names, scan = {}, uv.fs_scandir(path)
+      for name in uv.fs_scandir_next, scan do
+        if name:find("%.lua$") then
+          names[#names + 1] = path:gsub("/+$", "") .. "/" .. name
+        end
+      end
+      table.sort(names)
+      for _, name in ipairs(names) do
+        files[#files + 1] = name
+      end
+    else
+      files[#files + 1] = path
+    end
+  end
+  if #files == 0 then
+    return nil, "no watcher file given: beamlens run FILE|DIR..."
+  end
+  return files
+end
+
+local function load_policies(files, opts)
+  local policies, errors = {}, {}
+  for _, file in ipairs(files) do
+    local list, file_errors = policy.load(file, { node = opts.node, env = os.getenv })
+    for _, item in ipairs(list or {}) do
+      item.client = opts.client or item.client
+      policies[#policies + 1] = item
+    end
+    for _, err in ipairs(file_errors or {}) do
+      errors[#errors + 1] = err
+    end
+  end
+  return policies, errors
+end
+
+-- The registry's file: as given, else clients.lua in the watcher's tree, else in /etc/beamlens.
+local function registry_file(given, watcher_file)
+  if given then
+    return given
+  end
+  local folder = watcher_file:match("^(.*)/[^/]*$") or "."
+  for _, path in ipairs({ folder .. "/clients.lua", folder .. "/../clients.lua",
+    "/etc/beamlens/clients.lua" }) do
+    if uv.fs_stat(path) then
+      return path
+    end
+  end
+end
+
+local function open_registry(host, given, watcher_file)
+  local path = registry_file(given, watcher_file)
+  local config, err
+  if path then
+    config, err = clients.load(path, os.getenv)
+    if not config then
+      return nil, err
+    end
+  end
+  return clients.new({ config = config, telemetry = host.telemetry, clock = host.clock,
+    env = os.getenv })
+end
+
+-- Builds the host from the command line. Returns it with its log and output, or a list of errors.
+local function build(opts)
+  local files, files_err = watcher_files(opts)
+  if not files then
+    return nil, { files_err }
+  end
+  local host = { clock = clock.system(), stopping = async.signal() }
+  host.telemetry = telemetry.new({
+    on_handler_error = function(id, event, err)
+      host.telemetry:execute("beamlens.handler.failed", { system_time = host.clock.wall_ms() },
+        { handler = id, event = event, error = err })
+    end,
+  })
+  package.loaded["beamlens"] = beamlens.new({ telemetry = host.telemetry, warn = warn })
+
+  local policies, errors = load_policies(files, opts)
+  if #errors > 0 then
+    return nil, errors
+  end
+  local registry, registry_err = open_registry(host, opts.clients, files[1])
+  if not registry then
+    return nil, { registry_err }
+  end
+  host.sandbox = sandbox.new({ telemetry = host.telemetry })
+  local application, app_errors = app.new({
+    policies = policies,
+    registry = registry,
+    loader = loader.new({ dir = opts.dir }),
+    sandbox = host.sandbox,
+    alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock }),
+    telemetry = host.telemetry,
+    clock = host.clock,
+    cookie = function(file)
+      return cookie.find({ file = opts["cookie-file"] or file, env = os.getenv })
+    end,
+    own_name = opts.name,
+    epmd_port = tonumber(os.getenv("ERL_EPMD_PORT")),
+  })
+  if not application then
+    host.sandbox:close()
+    return nil, app_errors
+  end
+  host.app, host.registry = application, registry
+  return host
+end
+
+-- SIGINT and SIGTERM stop the host; a second one ends it at once.
+local function handle_signals(host)
+  local signals, seen = {}, false
+  for _, name in ipairs({ "sigint", "sigterm" }) do
+    local signal = uv.new_signal()
+    signal:start(name, function()
+      if seen then
+        os.exit(130)
+      end
+      seen = true
+      host:stop(name)
+    end)
+    signals[#signals + 1] = signal
+  end
+  return function()
+    for _, signal in ipairs(signals) do
+      signal:close()
+    end
+  end
+end
+
+local function attach_handlers(host, policies)
+  local seen = {}
+  for _, item in ipairs(policies) do
+    for _, handler in ipairs(item.handlers) do
+      local id = ("%s:%s"):format(item.file, handler[1])
+      if not seen[id] then
+        seen[id] = true
+        host.telemetry:attach(id, handler[2], handler[3])
+      end
+    end
+  end
+end
+
+local function run(opts)
+  local host, errors = build(opts)
+  if not host then
+    for _, err in ipairs(errors) do
+      warn(err)
+    end
+    return 2
+  end
+
+  local status, reason
+  function host.stop(_, why, exit_status)
+    if not reason then
+      reason, status = why, exit_status or 0
+      host.stopping:fire()
+    end
+  end
+  host.output = output.new(1, function()
+    host:stop("stdout closed")
+  end)
+  host.log = log.new({ output = host.output, telemetry = host.telemetry, clock = host.clock,
+    format = opts.log or (host.output.is_terminal and "text" or "json"),
+    key_metrics = function(name)
+      return host.app:key_metrics(name)
+    end })
+  core.set_error_hook(warn)
+  local release_signals = handle_signals(host)
+  for _, line in ipairs(host.app:introduction()) do
+    host.log:write(nil, line)
+  end
+  if host.registry.notice then
+    warn(host.registry.notice)
+  end
+  attach_handlers(host, host.app:policies())
+
+  host.app:start({
+    on_refused = function(err)
+      warn(err)
+      host:stop("refused", 1)
+    end,
+    iterations = opts.iterations,
+    on_finished = function()
+      host:stop("iterations")
+    end,
+  })
+  if not reason then
+    host.stopping:wait(opts["for"])
+    reason = reason or "time is over"
+  end
+
+  local stopping = async.spawn(function()
+    host.app:stop(reason)
+  end, { on_error = warn })
+  stopping:join(STOP_WITHIN_MS)
+  release_signals()
+  host.output:close(500)
+  if host.output.dropped > 0 then
+    warn(("%s events were dropped: stdout's reader was too slow"):format(
+      units.format_count(host.output.dropped)))
+  end
+  return status or 0
+end
+
+---@param args string[]
+---@return integer status
+function M.main(args)
+  local opts, err = options.parse(args, M.options)
+  if not opts then
+    warn(err)
+    return 2
+  end
+  if opts.help then
+    print(options.help("run FILE|DIR... [OPTION...]", M.options))
+    return 0
+  end
+  local ok, status = async.run(run, opts)
+  core.set_error_hook(nil)
+  if not ok then
+    warn(tostring(status))
+    return 1
+  end
+  return status
+end
+
+return M
