@@ -29,7 +29,7 @@ LIBS     := -rdynamic -Wl,--whole-archive $(LIBDIR)/libluajit-5.1.a -Wl,--no-who
 
 HOST_C   := $(wildcard host/*.c)
 HOST_O   := $(HOST_C:host/%.c=$(B)/obj/%.o)
-LUA      := $(sort $(wildcard runtime/*.lua runtime/*/*.lua domains/*.lua prompts/*.lua))
+LUA      := $(sort $(wildcard runtime/*.lua runtime/*/*.lua domains/*.lua domains/*/*.lua prompts/*.lua))
 
 # The sandbox's worker is a program of its own, embedded in the host. Always static, without the
 # loader, and without sanitizers, whose memory would not fit its limits.

@@ -1,8 +1,8 @@
 --- The beam domain: the virtual machine of a node. Memory, processes, ports, atoms, schedulers.
 
 local json = require("runtime.json")
-local node_memory = require("runtime.node_memory")
-local rules = require("runtime.beam_rules")
+local node_memory = require("domains.beam.memory")
+local rules = require("domains.beam.rules")
 local units = require("runtime.units")
 
 local MIB = 1024 * 1024

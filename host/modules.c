@@ -66,12 +66,10 @@ void modules_register(lua_State *L)
     lua_setfield(L, -2, m->name);
   }
   for (int i = 0; embedded[i].path; i++) {
-    if (strncmp(embedded[i].path, "runtime/", strlen("runtime/")) == 0) {
-      push_module_name(L, embedded[i].path);
-      lua_pushinteger(L, i);
-      lua_pushcclosure(L, open_embedded, 1);
-      lua_settable(L, -3);
-    }
+    push_module_name(L, embedded[i].path);
+    lua_pushinteger(L, i);
+    lua_pushcclosure(L, open_embedded, 1);
+    lua_settable(L, -3);
   }
   lua_pop(L, 2);
 }

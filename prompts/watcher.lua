@@ -1,5 +1,6 @@
 -- The system prompt of a watcher. It is the same in every cycle and for every node of a domain, so
--- that providers can cache it: what changes is in a cycle's opening message (runtime/opening.lua).
+-- that providers can cache it: what changes is in a cycle's opening message, worded by
+-- runtime/watcher/opening.lua.
 return {
   name = "watcher",
   description = "A watcher's role, its domain, its tools, and what an alert needs.",

@@ -11,7 +11,7 @@
 ---   alerts:resolve(alert.id, "rule")
 
 local ids = require("runtime.ids")
-local record = require("runtime.alert_record")
+local record = require("runtime.alerts.record")
 
 local M = {}
 

@@ -9,12 +9,12 @@
 --- and `{ role = "tool", id, name, text, is_error }`. Retries happen here and nowhere else.
 
 local async = require("runtime.async")
-local client_config = require("runtime.client_config")
-local client_file = require("runtime.client_file")
+local client_config = require("runtime.clients.config")
+local client_file = require("runtime.clients.file")
 local clock = require("runtime.clock")
 local failures = require("runtime.providers.failure")
-local prices = require("runtime.prices")
-local retry = require("runtime.retry")
+local prices = require("runtime.clients.prices")
+local retry = require("runtime.clients.retry")
 local suggest = require("runtime.suggest")
 local telemetry = require("runtime.telemetry")
 

@@ -7,7 +7,7 @@
 ---   d:start()
 ---   d:on_finding(function(finding, what) … end)
 
-local finding_alert = require("runtime.finding_alert")
+local finding_alert = require("runtime.rules.finding_alert")
 local history = require("runtime.history")
 local rules = require("runtime.rules")
 local sampler = require("runtime.sampler")

@@ -6,10 +6,10 @@
 ---   d:invoke(ctx, "beam_top_processes", { 5, "memory" })  --> true, value, meta
 
 local async = require("runtime.async")
-local common = require("runtime.domain_common")
-local docs = require("runtime.domain_docs")
-local results = require("runtime.domain_results")
-local shape = require("runtime.domain_shape")
+local common = require("runtime.domain.common")
+local docs = require("runtime.domain.docs")
+local results = require("runtime.domain.results")
+local shape = require("runtime.domain.shape")
 local suggest = require("runtime.suggest")
 
 local M = {}

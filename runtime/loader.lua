@@ -100,7 +100,7 @@ function Loader:names(kind, watcher_file)
     end
   end
   for _, path in ipairs(core.embedded_paths()) do
-    names[path:match("^" .. kind .. "/(.*)%.lua$") or ""] = true
+    names[path:match("^" .. kind .. "/([^/]*)%.lua$") or ""] = true
   end
   names[""] = nil
   return suggest.keys(names)

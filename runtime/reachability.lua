@@ -8,9 +8,9 @@
 --- Their alerts carry the last snapshots before, and "node" as watcher and domain.
 
 local async = require("runtime.async")
-local finding_alert = require("runtime.finding_alert")
+local finding_alert = require("runtime.rules.finding_alert")
 local ids = require("runtime.ids")
-local record = require("runtime.alert_record")
+local record = require("runtime.alerts.record")
 local units = require("runtime.units")
 
 local M = {}

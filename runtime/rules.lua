@@ -8,10 +8,10 @@
 
 local async = require("runtime.async")
 local ids = require("runtime.ids")
-local mute = require("runtime.mute")
-local record = require("runtime.alert_record")
-local rule_alerts = require("runtime.rule_alerts")
-local rule_set = require("runtime.rule_set")
+local mute = require("runtime.rules.mute")
+local record = require("runtime.alerts.record")
+local rule_alerts = require("runtime.rules.alerts")
+local rule_set = require("runtime.rules.set")
 
 local M = {}
 
@@ -47,7 +47,7 @@ local rules_mt = { __index = Rules }
 ---@param opts { meta: table, domain: table, policy: table, history: history.History,
 --- executor: table, alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock,
 --- guard?: fun(request: table): table?, string?, investigate_ms?: number }
---- `guard` and `investigate_ms`: see runtime/rule_alerts.lua.
+--- `guard` and `investigate_ms`: see runtime/rules/alerts.lua.
 ---@return rules.Rules
 function M.new(opts)
   local self = setmetatable({

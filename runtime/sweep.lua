@@ -2,7 +2,7 @@
 ---
 --- A pass keeps the best 50 by memory, mailbox, reductions, and by the growth of the last two over
 --- one second. It costs at most 1 % of one scheduler on average: the next one begins a hundred
---- times its work later, and not before 10 s. See runtime/sweep_source.lua for what runs there.
+--- times its work later, and not before 10 s. See runtime/sweep/source.lua for what runs there.
 ---
 ---   local s = sweep.new({ target = target, clock = clock })
 ---   s:start()
@@ -11,7 +11,7 @@
 
 local async = require("runtime.async")
 local names = require("runtime.names")
-local source = require("runtime.sweep_source")
+local source = require("runtime.sweep.source")
 
 local M = {}
 

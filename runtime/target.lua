@@ -1,8 +1,8 @@
 --- A target: one watched node, its state, and the calls to it.
 ---
---- Its keeper (runtime/keeper.lua) holds one lasting connection. A node that is absent is watched
---- until it comes. What logs a line on the node when refused (a wrong cookie, a plain attempt at
---- TLS) is tried again only after ten minutes, `retry_now` or a change of the cookie.
+--- Its keeper (runtime/target/keeper.lua) holds one lasting connection. A node that is absent is
+--- watched until it comes. What logs a line on the node when refused (a wrong cookie, a plain
+--- attempt at TLS) is tried again only after ten minutes, `retry_now` or a change of the cookie.
 ---
 ---   local t = target.new({ node = "shop@db1", cookie = cookie.find({}), telemetry = bus })
 ---   t:start()
@@ -12,9 +12,9 @@
 
 local async = require("runtime.async")
 local clock = require("runtime.clock")
-local eval = require("runtime.eval")
-local keeper = require("runtime.keeper")
-local node_modules = require("runtime.node_modules")
+local eval = require("runtime.target.eval")
+local keeper = require("runtime.target.keeper")
+local node_modules = require("runtime.target.modules")
 local units = require("runtime.units")
 
 local M = {}

@@ -2,12 +2,12 @@
 --- provider is sent, what is checked and what `docs` says come from here.
 ---
 --- Every tool's first property is `reason`: a forced choice of a tool leaves a model no other room
---- to think. Handlers are in runtime/tool_handlers.lua.
+--- to think. Handlers are in runtime/tools/handlers.lua.
 
-local handlers = require("runtime.tool_handlers")
+local handlers = require("runtime.tools.handlers")
 local json = require("runtime.json")
 local schema = require("runtime.schema")
-local standing = require("runtime.standing")
+local standing = require("runtime.watcher.standing")
 
 local M = {}
 

@@ -1,7 +1,7 @@
 --- A watcher: the loop in which a model, or the rules when there is none, picks one tool at a time.
 ---
 --- The watcher outlives its task: its state, note, snapshots and alerts survive a crash, and its
---- supervisor starts the task again. One cycle is runtime/cycle.lua, the tools are
+--- supervisor starts the task again. One cycle is runtime/watcher/cycle.lua, the tools are
 --- runtime/tools.lua. No model is asked while there is no contact with the node.
 ---
 ---   local w = watcher.new({ meta = { watcher = "beam", domain = "beam", node = "shop@db1" }, … })
@@ -10,18 +10,18 @@
 ---   w:stop("reload")
 
 local async = require("runtime.async")
-local cycle = require("runtime.cycle")
-local hooks = require("runtime.hooks")
+local cycle = require("runtime.watcher.cycle")
+local hooks = require("runtime.watcher.hooks")
 local json = require("runtime.json")
-local model_state = require("runtime.model_state")
+local model_state = require("runtime.watcher.model_state")
 local prompts = require("runtime.prompts")
-local snapshots = require("runtime.snapshots")
-local standing = require("runtime.standing")
-local supervisor = require("runtime.supervisor")
+local snapshots = require("runtime.watcher.snapshots")
+local standing = require("runtime.watcher.standing")
+local supervisor = require("runtime.watcher.supervisor")
 local tools = require("runtime.tools")
 local units = require("runtime.units")
-local waking = require("runtime.waking")
-local watcher_opening = require("runtime.watcher_opening")
+local waking = require("runtime.watcher.waking")
+local watcher_opening = require("runtime.watcher.facts")
 
 local M = {}
 

@@ -1,4 +1,4 @@
-local alert_record = require("runtime.alert_record")
+local alert_record = require("runtime.alerts.record")
 local alerts = require("runtime.alerts")
 local clock = require("runtime.clock")
 local telemetry = require("runtime.telemetry")

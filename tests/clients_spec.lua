@@ -3,7 +3,7 @@ local async = require("runtime.async")
 local clients = require("runtime.clients")
 local clock = require("runtime.clock")
 local events = require("runtime.events")
-local prices = require("runtime.prices")
+local prices = require("runtime.clients.prices")
 local support = require("support")
 local telemetry = require("runtime.telemetry")
 

@@ -1,6 +1,6 @@
 local async = require("runtime.async")
 local detection = require("support.detection")
-local record = require("runtime.alert_record")
+local record = require("runtime.alerts.record")
 local support = require("support")
 
 local setup, queue_rule = detection.setup, detection.queue_rule

@@ -1,5 +1,5 @@
 local json = require("runtime.json")
-local repeats = require("runtime.repeats")
+local repeats = require("runtime.watcher.repeats")
 local schema = require("runtime.schema")
 local tools = require("runtime.tools")
 

@@ -22,7 +22,7 @@ local M = {}
 
 local MIN_SECRET = 8
 
---- Options of every provider that speaks HTTP, with what runtime/client_config.lua checks.
+--- Options of every provider that speaks HTTP, with what runtime/clients/config.lua checks.
 M.COMMON = {
   model = { type = "string", required = true },
   api_key = { type = "string", secret = true },

@@ -1,5 +1,5 @@
 local history = require("runtime.history")
-local rules = require("runtime.beam_rules")
+local rules = require("domains.beam.rules")
 local trends = require("runtime.trends")
 
 local RULES = {}

@@ -1,6 +1,6 @@
 --- Files of client registries: reading one, and saying on which line each mistake is.
 
-local client_config = require("runtime.client_config")
+local client_config = require("runtime.clients.config")
 local loader = require("runtime.loader")
 
 local M = {}

@@ -1,6 +1,6 @@
 --- The shape of a domain: checks what a domain file returns, and the arguments of its callbacks.
 
-local docs = require("runtime.domain_docs")
+local docs = require("runtime.domain.docs")
 local json = require("runtime.json")
 local suggest = require("runtime.suggest")
 local units = require("runtime.units")

@@ -1,7 +1,7 @@
 --- The rules that are in force for a watcher: those of its domain, as its policy changes them.
 
 local async = require("runtime.async")
-local record = require("runtime.alert_record")
+local record = require("runtime.alerts.record")
 local units = require("runtime.units")
 
 local M = {}

@@ -1,6 +1,6 @@
 --- Client registries: checking every field, and finding all mistakes at once.
 
-local retry = require("runtime.retry")
+local retry = require("runtime.clients.retry")
 local suggest = require("runtime.suggest")
 
 local M = {}

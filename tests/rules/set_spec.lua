@@ -1,6 +1,6 @@
-local finding_alert = require("runtime.finding_alert")
+local finding_alert = require("runtime.rules.finding_alert")
 local history = require("runtime.history")
-local rule_set = require("runtime.rule_set")
+local rule_set = require("runtime.rules.set")
 
 local function rule(changes)
   local made = { type = "growth", severity = "warning", when = function() end }

@@ -5,12 +5,12 @@
 --- model goes in circles, or when the node is gone.
 
 local async = require("runtime.async")
-local conversation = require("runtime.conversation")
+local conversation = require("runtime.watcher.conversation")
 local ids = require("runtime.ids")
 local json = require("runtime.json")
-local repeats = require("runtime.repeats")
+local repeats = require("runtime.watcher.repeats")
 local tools = require("runtime.tools")
-local views = require("runtime.views")
+local views = require("runtime.watcher.views")
 
 local M = {}
 

@@ -3,8 +3,8 @@
 
 local async = require("runtime.async")
 local dist = require("host.dist")
-local link = require("runtime.link")
-local own_names = require("runtime.own_names")
+local link = require("runtime.target.link")
+local own_names = require("runtime.target.own_names")
 local uv = require("luv")
 
 local M = {}

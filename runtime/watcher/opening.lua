@@ -4,7 +4,7 @@
 --- providers can cache the prompt. What the node wrote is fenced; the model's own words (its note,
 --- the reason of the state) are fenced apart, since they may repeat what a node wrote.
 
-local conversation = require("runtime.conversation")
+local conversation = require("runtime.watcher.conversation")
 local json = require("runtime.json")
 local units = require("runtime.units")
 

@@ -1,4 +1,4 @@
-local mute = require("runtime.mute")
+local mute = require("runtime.rules.mute")
 
 local function at(hour, minute)
   return (19000 * 1440 + hour * 60 + minute) * 60000

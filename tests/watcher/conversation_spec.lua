@@ -1,6 +1,6 @@
-local conversation = require("runtime.conversation")
+local conversation = require("runtime.watcher.conversation")
 local json = require("runtime.json")
-local opening = require("runtime.opening")
+local opening = require("runtime.watcher.opening")
 
 local function same(text)
   return text

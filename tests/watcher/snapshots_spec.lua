@@ -1,4 +1,4 @@
-local snapshots = require("runtime.snapshots")
+local snapshots = require("runtime.watcher.snapshots")
 
 local function sample(n)
   return { id = ("%016x"):format(n), at_ms = n * 1000, data = { n = n } }

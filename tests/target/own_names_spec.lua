@@ -1,4 +1,4 @@
-local own_names = require("runtime.own_names")
+local own_names = require("runtime.target.own_names")
 
 describe("our own names", function()
   it("have a host part that the node accepts", function()

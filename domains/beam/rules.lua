@@ -1,8 +1,8 @@
 --- The rules of the beam domain, with what to ask the node when one fires. The thresholds are in
---- runtime/beam_mailboxes.lua (single processes) and runtime/beam_limits.lua (the node).
+--- domains/beam/mailboxes.lua (single processes) and domains/beam/limits.lua (the node).
 
-local limits = require("runtime.beam_limits")
-local mailboxes = require("runtime.beam_mailboxes")
+local limits = require("domains.beam.limits")
+local mailboxes = require("domains.beam.mailboxes")
 
 local INVESTIGATE_MAILBOX = [[
 local rows = {}

@@ -4,8 +4,8 @@
 --- and a guard that raises leave an alert without their part.
 
 local async = require("runtime.async")
-local finding_alert = require("runtime.finding_alert")
-local record = require("runtime.alert_record")
+local finding_alert = require("runtime.rules.finding_alert")
+local record = require("runtime.alerts.record")
 
 local M = {}
 

@@ -1,5 +1,5 @@
 local async = require("runtime.async")
-local hooks = require("runtime.hooks")
+local hooks = require("runtime.watcher.hooks")
 local support = require("support")
 
 local function with(policy)

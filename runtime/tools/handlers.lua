@@ -7,9 +7,9 @@
 --- A refusal is `{ error = text }`, in words from which a model can correct itself.
 
 local json = require("runtime.json")
-local mute = require("runtime.mute")
-local standing = require("runtime.standing")
-local views = require("runtime.views")
+local mute = require("runtime.rules.mute")
+local standing = require("runtime.watcher.standing")
+local views = require("runtime.watcher.views")
 
 local M = {}
 

@@ -1,7 +1,7 @@
---- Collects what a watcher's opening message says: runtime/opening.lua words it.
+--- Collects what a watcher's opening message says: runtime/watcher/opening.lua words it.
 
-local opening = require("runtime.opening")
-local views = require("runtime.views")
+local opening = require("runtime.watcher.opening")
+local views = require("runtime.watcher.views")
 
 local M = {}
 

@@ -7,7 +7,7 @@
 
 local async = require("runtime.async")
 local dist = require("host.dist")
-local node_modules = require("runtime.node_modules")
+local node_modules = require("runtime.target.modules")
 
 local M = {}
 

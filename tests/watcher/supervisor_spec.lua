@@ -1,6 +1,6 @@
 local async = require("runtime.async")
 local moved = require("support.moved")
-local supervisor = require("runtime.supervisor")
+local supervisor = require("runtime.watcher.supervisor")
 local support = require("support")
 
 local function supervise(run)

@@ -1,5 +1,5 @@
 local async = require("runtime.async")
-local keeper = require("runtime.keeper")
+local keeper = require("runtime.target.keeper")
 local node = require("support.node")
 local support = require("support")
 local target = require("runtime.target")
