@@ -117,7 +117,8 @@ asan:
 # Each tests/fuzz/NAME_fuzz.c with all of the host but its main(); seeds in tests/fuzz/seeds/NAME.
 FUZZERS = $(patsubst tests/fuzz/%.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
 
-$(B)/%_fuzz: tests/fuzz/%_fuzz.c $(filter-out $(B)/obj/main.o,$(HOST_O)) $(B)/obj/embedded.o
+$(B)/%_fuzz: tests/fuzz/%_fuzz.c $(filter-out $(B)/obj/main.o,$(HOST_O)) $(B)/obj/embedded.o \
+    $(B)/obj/worker_image.o
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 fuzzers: $(FUZZERS)

@@ -221,3 +221,85 @@ function Parser:feed(bytes) end
 ---@return string? err
 ---@return string? code
 function Parser:finish() end
+
+--- host.json: JSON that is exact, sorted and always valid UTF-8. Use runtime/json.lua.
+---@class host.json
+---@field null lightuserdata The one null, `cjson.null`.
+---@field array_mt table Marks a list.
+---@field object_mt table Marks an object.
+local json = {}
+
+--- Never raises: what has no JSON form is named in brackets, as in "<function>".
+---@param value any
+---@return string text
+---@return boolean lossy Something was replaced.
+function json.encode(value) end
+
+---@param value any
+---@return string? text
+---@return string? err
+---@return string? code "EJSON": the value holds something that has no JSON form, or itself.
+function json.encode_strict(value) end
+
+--- The strict decoder of the sandbox: bad UTF-8 is an error, null is the light userdata NULL.
+---@param text string
+---@return any value
+---@return string? err
+---@return string? code "EJSON"
+function json.decode(text) end
+
+--- host.sandbox: runs Lua that nobody trusts in a process of its own. Use runtime/sandbox.lua.
+---@class host.sandbox
+local sandbox = {}
+
+--- A worker program with idle processes, which lives until it is closed.
+---@class host.sandbox.Box
+local Box = {}
+
+--- One script. It lives until its outcome, whether or not anything holds it.
+---@class host.sandbox.Run
+local Run = {}
+
+--- Starts the worker program. If that fails, `exec` tries again and says why not.
+---@param opts? { pool?: integer } Idle processes kept ready: default 4, at most 16.
+---@return host.sandbox.Box
+function sandbox.open(opts) end
+
+--- Runs a script. From the loop, never from inside a call of this module, come any number of
+--- `callback("call", id, name, args)`, each to be answered with `Run:reply`, and exactly one
+--- `callback("done", frame)`, unless the run is cancelled. The frame is what the child reported
+--- (nothing in it but its shape is checked) or made here: `{ ok = true, value, lossy, hint, output,
+--- output_truncated, stats }` or `{ ok = false, error = { kind, message, line, traceback, hint },
+--- … }`. Sixteen scripts run at once; others wait for their turn.
+---@param request { code: string, args: any, fns: string[], limits: table } `limits` has all of
+--- wall_ms, cpu_ms, memory_bytes, result_bytes, calls.
+---@param callback fun(what: "call"|"done", ...)
+---@return host.sandbox.Run? run
+---@return string? err
+---@return string? code "EBIG": the request is larger than 16 MiB. "ESANDBOX": no process to be had.
+function Box:exec(request, callback) end
+
+--- `starts` counts the worker programs started so far; the lists hold process ids.
+---@return { running: integer, queued: integer, idle: integer, starts: integer,
+---   zygotes: integer[], children: integer[] }
+function Box:stats() end
+
+--- Ends all processes; what still runs gets kind "cancelled". May be called twice.
+function Box:close() end
+
+--- Answers the call `id` with values, or with `false` and the text of an error.
+---@param id integer
+---@param ok boolean
+---@param ... any
+---@return true? ok
+---@return string? err
+---@return string? code "EBIG": the values are more than 4 MiB of JSON or 200 000 values; nothing is
+--- sent. "EDONE": the script has ended, or this call is answered.
+function Run:reply(id, ok, ...) end
+
+--- Kills the script; its callback is not called any more.
+function Run:cancel() end
+
+--- The process that runs the script; nil before it is known and at the end.
+---@return integer?
+function Run:pid() end

@@ -194,6 +194,13 @@ static bool encode_reply(lua_State *L, CodecBuf *json, unsigned id, bool ok)
     const char *text = luaL_checklstring(L, 4, &len);
     codec_put_string(json, text, len < 2048 ? len : 2048);
   } else {
+    // One value at least, so that type(f()) works; no nil at the end, so that `return f()` of a
+    // function with one result is not a list.
+    lua_settop(L, n < 4 ? 4 : n);
+    while (n > 4 && lua_isnil(L, n)) {
+      n--;
+    }
+    n = n < 4 ? 4 : n;
     codec_puts(json, "[");
     for (int i = 4; i <= n; i++) {
       codec_puts(json, i > 4 ? "," : "");

@@ -1,7 +1,7 @@
 --- The executor: runs a model's Lua in the sandbox with one domain's callbacks, and tells about it.
 
+local ids = require("runtime.ids")
 local json = require("runtime.json")
-local uv = require("luv")
 
 local M = {}
 
@@ -50,12 +50,6 @@ function M.new(opts)
     meta = opts.meta or {},
     clock = assert(opts.clock),
   }, executor_mt)
-end
-
-local function new_id()
-  return (uv.random(8):gsub(".", function(c)
-    return ("%02x"):format(c:byte())
-  end))
 end
 
 -- The last bytes of a text, from a whole character on.
@@ -129,7 +123,7 @@ end
 ---@return executor.Record
 function Executor:run(code, opts)
   opts = { trace_id = opts and opts.trace_id, source = opts and opts.source or "model" }
-  local record = { id = new_id(), code = code, source = opts.source, at_ms = self.clock.wall_ms() }
+  local record = { id = ids.hex(), code = code, source = opts.source, at_ms = self.clock.wall_ms() }
   local started_ms = self.clock.now_ms()
   self:emit("execute_start", { system_time = record.at_ms }, opts, { code = code })
   local outcome = self.sandbox:exec({

@@ -104,6 +104,22 @@ describe("sandbox values", function()
     assert.are.equal(1, outcome.stats.calls)
   end))
 
+  it("of functions have no nil at their end, but there is always one", with_sandbox(function(box)
+    local function value(...)
+      local results = { n = select("#", ...), ... }
+      return exec_with(box, function()
+        return true, unpack(results, 1, results.n)
+      end, "return f()").value
+    end
+    assert.are.same({ a = 1 }, value({ a = 1 }, nil, nil))
+    assert.are.same({ json.null, 2 }, value(nil, 2, nil))
+    assert.are.equal(json.null, value(nil))
+    local outcome = exec_with(box, function()
+      return true
+    end, "return type(f())")
+    assert.are.equal("nil", outcome.value)
+  end))
+
   it("may be asked for from anywhere in the script", with_sandbox(function(box)
     local outcome = box:exec({
       functions = { "proc.info", "proc.list" },
@@ -217,6 +233,8 @@ describe("sandbox errors", function()
     assert.matches("write: return f(", outcome.hint, 1, true)
     assert.is_nil(exec_with(box, one, "if true then\n  f(1)\nend").hint)
     assert.is_nil(exec_with(box, one, "print(f(1))").hint)
+    assert.is_nil(exec_with(box, one, "return").hint)
+    assert.is_nil(exec(box, "local function nothing() end return nothing()").hint)
     assert.is_nil(exec_with(box, one, "return f(1)").hint)
   end))
 end)
@@ -480,10 +498,11 @@ describe("the sandbox's processes", function()
     end))
 
   it("end when the task that waits is cancelled", with_sandbox(function(box)
-    local cancelled = false
+    local waiting, cancelled = false, false
     local task = async.spawn(function()
       exec_with(box, function()
         async.await(nil, function()
+          waiting = true
           return function()
             cancelled = true
           end
@@ -491,7 +510,7 @@ describe("the sandbox's processes", function()
       end, "f() while true do end")
     end)
     support.wait_until(function()
-      return #box:stats().children == 1
+      return waiting
     end)
     local pid = box:stats().children[1]
     task:cancel()

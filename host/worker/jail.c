@@ -26,9 +26,10 @@
 static struct sock_filter filter[256];
 static struct sock_fprog program = {.filter = filter};
 
-static int allow(scmp_filter_ctx ctx, int syscall_nr)
+// Allows a system call when its arguments pass the comparisons.
+static int allow(scmp_filter_ctx ctx, int syscall_nr, unsigned n, const struct scmp_arg_cmp *args)
 {
-  return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, syscall_nr, 0);
+  return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, syscall_nr, n, args);
 }
 
 // All that a script's run needs: its channel, private memory, clocks, the end.
@@ -40,15 +41,22 @@ static int add_rules(scmp_filter_ctx ctx)
       SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(exit),
       SCMP_SYS(exit_group),
   };
+  const struct scmp_arg_cmp channel = {
+      .arg = 0, .op = SCMP_CMP_EQ, .datum_a = CHANNEL_FD, .datum_b = 0};
+  const struct scmp_arg_cmp private_memory[] = {
+      {.arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0},
+      {.arg = 3,
+       .op = SCMP_CMP_MASKED_EQ,
+       .datum_a = MAP_ANONYMOUS | MAP_FIXED,
+       .datum_b = MAP_ANONYMOUS},
+  };
   int failed = 0;
   for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
-    failed |= allow(ctx, plain[i]);
+    failed |= allow(ctx, plain[i], 0, NULL);
   }
-  failed |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(read), 1, SCMP_A0(SCMP_CMP_EQ, 3));
-  failed |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, 3));
-  failed |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
-                             SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
-                             SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS | MAP_FIXED, MAP_ANONYMOUS));
+  failed |= allow(ctx, SCMP_SYS(read), 1, &channel);
+  failed |= allow(ctx, SCMP_SYS(write), 1, &channel);
+  failed |= allow(ctx, SCMP_SYS(mmap), 2, private_memory);
   return failed;
 }
 

@@ -31,6 +31,14 @@ static bool is_space(char c)
   return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ';';
 }
 
+static bool ends_with_return(const char *code, size_t len)
+{
+  while (len > 0 && is_space(code[len - 1])) {
+    len--;
+  }
+  return len >= 6 && memcmp(code + len - 6, "return", 6) == 0;
+}
+
 void missing_return(lua_State *L, const char *code, size_t len, char *hint, size_t size)
 {
   size_t end = len;
@@ -41,6 +49,9 @@ void missing_return(lua_State *L, const char *code, size_t len, char *hint, size
   for (size_t i = end; i-- > 0 && tries < TRIES;) {
     if (is_space(code[i]) || (i > 0 && !is_space(code[i - 1]))) {
       continue; // not the first letter of a word
+    }
+    if (ends_with_return(code, i)) {
+      return;
     }
     tries++;
     // What is before it must be a chunk, and what follows one after `return`.
