@@ -144,6 +144,7 @@ format:
 
 install: build
 	install -D -m 755 $(B)/beamlens $(DESTDIR)$(PREFIX)/bin/beamlens
+	install -D -m 755 $(B)/beamlens-worker $(DESTDIR)$(PREFIX)/bin/beamlens-worker
 
 clean:
 	rm -rf build

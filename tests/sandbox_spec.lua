@@ -522,6 +522,46 @@ describe("the sandbox's processes", function()
     assert.are.equal(4, value_of(box, "return 4"))
   end, { pool = 0 }))
 
+  it("end with the host", support.async(function()
+    local script = support.write_file(support.tmp_path("host.lua"), [[
+      local async = require("runtime.async")
+      local box = require("runtime.sandbox").new()
+      async.run(function()
+        box:exec({ code = "f() while true do end", functions = { "f" }, on_call = function()
+          local stats = box:stats()
+          print(table.concat(stats.children, " ") .. " " .. stats.zygotes[1])
+          io.stdout:flush()
+          return true
+        end })
+      end)
+    ]])
+    local out = uv.new_pipe(false)
+    local exited = false
+    local host
+    host = uv.spawn(uv.exepath(), { args = { "lua", script }, stdio = { nil, out } }, function()
+      exited = true
+      host:close()
+    end)
+    local text = ""
+    out:read_start(function(_, data)
+      text = text .. (data or "")
+    end)
+    support.wait_until(function()
+      return text:find("\n")
+    end)
+    host:kill("sigkill")
+    for pid in text:gmatch("%d+") do
+      support.wait_until(function()
+        return not is_alive(tonumber(pid))
+      end, 2000, "the end of process " .. pid)
+    end
+    support.wait_until(function()
+      return exited
+    end)
+    out:close()
+    os.remove(script)
+  end))
+
   it("leave nothing open, and what runs at close ends as cancelled", support.async(function()
     collectgarbage()
     local fds = count_fds()
@@ -575,8 +615,8 @@ describe("the sandbox's processes", function()
   end))
 end)
 
-describe("a sandbox without its jail", function()
-  -- Runs a script in a host whose kernel refuses part of what the jail needs.
+describe("a sandbox on a poor system", function()
+  -- Runs a script in a host whose kernel refuses something.
   local function run_refused(what)
     local program = support.tmp_path("refuse")
     assert.are.equal(0, os.execute("cc -o " .. program .. " tests/support/refuse.c"))
@@ -586,7 +626,7 @@ describe("a sandbox without its jail", function()
       async.run(function()
         local box = sandbox.new()
         local outcome = box:exec({ code = "return 1" })
-        print(tostring(outcome.kind) .. ": " .. tostring(outcome.message))
+        print(outcome.ok and outcome.value or outcome.kind .. ": " .. outcome.message)
         box:close()
       end)
       async.run_dry()
@@ -607,5 +647,9 @@ describe("a sandbox without its jail", function()
   it("runs nothing when the filter cannot be set", function()
     assert.are.equal("sandbox: sandbox unavailable: seccomp: Invalid argument\n",
       run_refused("set"))
+  end)
+
+  it("starts from the file beside the host when there are no files in memory", function()
+    assert.are.equal("1\n", run_refused("memory"))
   end)
 end)

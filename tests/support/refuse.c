@@ -19,7 +19,7 @@
 int main(int argc, char **argv)
 {
   if (argc < 3) {
-    fputs("usage: refuse filters|set PROGRAM ARG...\n", stderr);
+    fputs("usage: refuse filters|set|memory PROGRAM ARG...\n", stderr);
     return 2;
   }
   struct sock_filter filters[] = {
@@ -37,7 +37,10 @@ int main(int argc, char **argv)
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   struct sock_fprog program = {sizeof(set) / sizeof(set[0]), set};
-  if (strcmp(argv[1], "filters") == 0) {
+  if (strcmp(argv[1], "memory") == 0) {
+    filters[1].k = SYS_memfd_create;
+  }
+  if (strcmp(argv[1], "set") != 0) {
     program = (struct sock_fprog){sizeof(filters) / sizeof(filters[0]), filters};
   }
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
