@@ -189,8 +189,10 @@ static void on_message(Zygote *zygote, ControlMessage *message)
   }
 }
 
-static void read_messages(Zygote *zygote, int status)
+static void on_control(uv_poll_t *poll, int status, int events)
 {
+  (void)events;
+  Zygote *zygote = poll->data;
   ControlMessage message;
   while (!zygote->lost) {
     ssize_t n = status < 0 ? 0 : recv(zygote->fd, &message, sizeof(message), MSG_DONTWAIT);
@@ -202,12 +204,6 @@ static void read_messages(Zygote *zygote, int status)
       zygote_lose(zygote);
     }
   }
-}
-
-static void on_control(uv_poll_t *poll, int status, int events)
-{
-  (void)events;
-  read_messages(poll->data, status);
 }
 
 // --- Life -------------------------------------------------------------------------------------
@@ -264,6 +260,11 @@ void zygote_lose(Zygote *zygote)
   if (box->current == zygote) {
     box->current = NULL;
   }
+  // It may have said why, or how its children ended.
+  ControlMessage message;
+  while (recv(zygote->fd, &message, sizeof(message), MSG_DONTWAIT) == sizeof(message)) {
+    on_message(zygote, &message);
+  }
   uv_close((uv_handle_t *)&zygote->control, on_control_close);
   if (!zygote->exited) {
     uv_timer_start(&zygote->deadline, on_deadline, END_MS, 0);
@@ -296,7 +297,6 @@ static Zygote *zygote_new(Box *box)
   box->holders++;
   zygote->deadline.data = zygote;
   zygote->handles = 3;
-  box->problem[0] = '\0';
   int error = spawn(zygote, fds[1]);
   close(fds[1]);
   uv_poll_init(box->loop, &zygote->control, zygote->fd);
@@ -374,7 +374,6 @@ static Child *fork_child(Box *box)
   }
   int error = errno;
   if (child) {
-    read_messages(zygote, 0); // it may have said why
     child_close(child);
     zygote_lose(zygote);
   }
