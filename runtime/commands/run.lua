@@ -171,6 +171,11 @@ local function handle_signals(host)
     end)
     signals[#signals + 1] = signal
   end
+  local hangup = uv.new_signal()
+  hangup:start("sighup", function()
+    warn("SIGHUP: files are not reloaded while running yet; restart to apply changes")
+  end)
+  signals[#signals + 1] = hangup
   return function()
     for _, signal in ipairs(signals) do
       signal:close()
