@@ -7,7 +7,6 @@ local units = require("runtime.units")
 
 local MIB = 1024 * 1024
 local TIMEOUT_MS = 5000
-local SWEEP_TIMEOUT_MS = 30000
 
 -- All counters at one moment.
 local COUNTERS = [[
@@ -202,16 +201,13 @@ local function get_persistent_terms(target)
 end
 
 local function top_processes(target, limit, sort_by)
-  if not target.sweep then
-    return nil, "ENOSWEEP: nothing sweeps the processes of this node"
-  end
-  local pass, err = target.sweep:wait(SWEEP_TIMEOUT_MS)
-  if not pass then
+  local found, err, _, pass = target:swept("processes")
+  if not found then
     return nil, err
   end
   local rows = {}
-  for i = 1, math.min(limit, #pass.top[sort_by]) do
-    local row = pass.processes[pass.top[sort_by][i]]
+  for i = 1, math.min(limit, #found.top[sort_by]) do
+    local row = found.rows[found.top[sort_by][i]]
     rows[i] = {
       pid = row.pid,
       name = row.name,
@@ -225,16 +221,16 @@ local function top_processes(target, limit, sort_by)
     }
   end
   return {
-    total_processes = pass.total,
+    total_processes = found.total,
     showing = #rows,
     offset = 0,
     limit = limit,
     sort_by = sort_by,
     swept_at = pass.swept_at,
     sampled_at = units.format_time(pass.swept_at),
-    skipped = pass.skipped,
+    skipped = found.skipped,
     processes = json.array(rows),
-  }, { total = pass.total, returned = #rows, skipped = pass.skipped, took_ms = pass.took_ms }
+  }, { total = found.total, returned = #rows, skipped = found.skipped, took_ms = found.took_ms }
 end
 
 local function metric(name, unit, doc)
@@ -391,6 +387,7 @@ alone is no leak. Compare two readings before you judge.]],
     count("mono_ms", "the node's monotonic clock"),
   },
   snapshot = snapshot,
+  sweeps = { "processes" },
   callbacks = CALLBACKS,
   rules = rules,
 }

@@ -136,7 +136,7 @@ function App:node_unit(policy)
         telemetry = opts.telemetry,
       }),
     }
-    node.sweep = sweep.new({ target = node.target, clock = opts.clock,
+    node.sweep = sweep.new({ target = node.target, clock = opts.clock, parts = {},
       min_interval_ms = math.max(MIN_SWEEP_MS, self:quickest_sample_ms(name)) })
     node.reachability = reachability.new({
       target = node.target,
@@ -199,6 +199,7 @@ function App:build_unit(policy)
   end
 
   local node = self:node_unit(policy)
+  node.sweep:need(loaded.sweeps)
   local meta = { watcher = policy.name, domain = policy.domain, node = policy.node }
   local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = opts.clock }
   local unit = { policy = policy, meta = meta, node = node, domain = loaded, registry = registry }

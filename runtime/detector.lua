@@ -30,7 +30,7 @@ local detector_mt = { __index = Detector }
 function M.new(opts)
   local self = setmetatable({
     meta = opts.meta, ctx = opts.ctx, telemetry = opts.telemetry, clock = opts.clock,
-    history = history.new(), of_last_life = {},
+    history = history.new({ parts = opts.domain.sweeps }), of_last_life = {},
   }, detector_mt)
   self.rules = rules.new({
     meta = opts.meta, domain = opts.domain, policy = opts.policy, history = self.history,

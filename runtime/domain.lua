@@ -14,6 +14,8 @@ local suggest = require("runtime.suggest")
 
 local M = {}
 
+local SWEEP_TIMEOUT_MS = 30000
+
 ---@class domain.Context
 ---@field target? table runtime/target.lua; nil for a domain that watches no node.
 ---@field sweep? sweep.Sweep
@@ -53,6 +55,7 @@ local M = {}
 ---@field instructions string
 ---@field metrics domain.Field[]
 ---@field rules table[]
+---@field sweeps string[] The parts of the sweep (runtime/sweep.lua) that it reads.
 local Domain = {}
 local domain_mt = { __index = Domain }
 
@@ -108,6 +111,21 @@ function Target:eval(...)
     return nil, NO_NODE, "ENODE"
   end
   return self.target:eval(...)
+end
+
+--- What the sweep last found in one of the domain's `sweeps`, or its first pass as soon as it is
+--- there; see `sweep:part`.
+---@async
+---@param part string
+---@return table? result
+---@return string? err
+---@return string? code
+---@return sweep.Pass? pass
+function Target:swept(part)
+  if not self.sweep then
+    return nil, ("ENOSWEEP: nothing sweeps the %s of this node"):format(part), "ENOSWEEP"
+  end
+  return self.sweep:part(part, SWEEP_TIMEOUT_MS)
 end
 
 local function seen_by_domain(self, ctx)

@@ -8,6 +8,9 @@ local M = {}
 
 local KEEP_S = 70 * 60
 local KEEP_SWEEPS_S = 6 * 60
+local KEEP_TRACKS_S = 40 * 60
+local TRACK_STEP_S = 30
+local TRACK_LOST_S = 5 * 60
 local MAX_SAMPLES = 5000
 local MAX_SWEEPS = 200
 -- `uptime_s` may be rounded differently from one reading to the next.
@@ -30,13 +33,15 @@ local History = {}
 local history_mt = { __index = History }
 
 --- An empty history.
----@param opts? { keep_s?: number, keep_sweeps_s?: number } Default: 70 min of data, 6 of sweeps.
+---@param opts? { keep_s?: number, keep_sweeps_s?: number, parts?: string[] } Default: 70 min of
+--- data, 6 of sweeps. `parts`: those of the sweep whose rows are tracked (default none).
 ---@return history.History
 function M.new(opts)
   opts = opts or {}
   local self = setmetatable({
     keep_ms = (opts.keep_s or KEEP_S) * 1000,
     keep_sweeps_ms = (opts.keep_sweeps_s or KEEP_SWEEPS_S) * 1000,
+    parts = opts.parts or {},
   }, history_mt)
   self:clear()
   return self
@@ -46,6 +51,7 @@ end
 function History:clear()
   self.list, self.first = {}, 1
   self.passes = {}
+  self.tracks = {} -- part -> row id -> { mono_ms = {…}, FIELD = {…} }
   self.with_sweep = 1
 end
 
@@ -101,11 +107,61 @@ function History:add_pass(sample)
   end
   if passes[1] and pass.mono_ms <= passes[#passes].mono_ms then
     passes = {}
-    self.passes = passes
+    self.passes, self.tracks = passes, {}
   end
   passes[#passes + 1] = pass
   while #passes > MAX_SWEEPS or pass.mono_ms - passes[1].mono_ms > self.keep_sweeps_ms do
     table.remove(passes, 1)
+  end
+  for _, part in ipairs(self.parts) do
+    if pass[part] then
+      self:track_rows(part, pass[part])
+    end
+  end
+end
+
+-- Forgets the points of a track that are too old.
+local function shorten(track, fields, oldest_ms)
+  local gone = 0
+  while track.mono_ms[gone + 1] and track.mono_ms[gone + 1] < oldest_ms do
+    gone = gone + 1
+  end
+  if gone < #track.mono_ms / 4 then
+    return -- not worth moving the others
+  end
+  track.mono_ms = slice(track.mono_ms, gone + 1)
+  for _, field in ipairs(fields) do
+    track[field] = slice(track[field], gone + 1)
+  end
+end
+
+-- Adds a point to the long track of each row, at most one in 30 s.
+function History:track_rows(part, result)
+  local tracks = self.tracks[part] or {}
+  self.tracks[part] = tracks
+  local now_ms, fields = result.mono_ms, result.tracked or {}
+  for id, row in pairs(result.rows) do
+    local track = tracks[id]
+    if not track then
+      track = { mono_ms = {} }
+      for _, field in ipairs(fields) do
+        track[field] = {}
+      end
+      tracks[id] = track
+    end
+    local count = #track.mono_ms
+    if count == 0 or now_ms - track.mono_ms[count] >= TRACK_STEP_S * 1000 then
+      track.mono_ms[count + 1] = now_ms
+      for _, field in ipairs(fields) do
+        track[field][count + 1] = row[field] or false
+      end
+      shorten(track, fields, now_ms - KEEP_TRACKS_S * 1000)
+    end
+  end
+  for id, track in pairs(tracks) do
+    if now_ms - track.mono_ms[#track.mono_ms] > TRACK_LOST_S * 1000 then
+      tracks[id] = nil
+    end
   end
 end
 
@@ -235,6 +291,35 @@ function History:sweeps(seconds)
   return found
 end
 
+--- How a tracked field of one row of the sweep went, oldest first: a point in 30 s, for 40 min. A
+--- row that no pass saw for five minutes is forgotten. The newest pass is always the last point.
+---@param part string One of the history's `parts`.
+---@param id string
+---@param field string One of the part's `tracked`.
+---@param seconds? number Default: all.
+---@return { mono_ms: number, value: number }[]
+function History:track(part, id, field, seconds)
+  local track = self.tracks[part] and self.tracks[part][id]
+  local points = {}
+  local newest = self.passes[#self.passes]
+  local result = newest and newest[part]
+  if not track or not track[field] then
+    return points
+  end
+  local first_ms = (result or { mono_ms = track.mono_ms[#track.mono_ms] }).mono_ms
+    - (seconds or math.huge) * 1000
+  for i, mono_ms in ipairs(track.mono_ms) do
+    if mono_ms >= first_ms and track[field][i] then
+      points[#points + 1] = { mono_ms = mono_ms, value = track[field][i] }
+    end
+  end
+  local row = result and result.rows[id]
+  if row and row[field] and points[1] and points[#points].mono_ms < result.mono_ms then
+    points[#points + 1] = { mono_ms = result.mono_ms, value = row[field] }
+  end
+  return points
+end
+
 --- What the kept sweep passes saw of one process, oldest first. A pass that does not have it is
 --- left out.
 ---@param pid string As sweeps print it.
@@ -242,7 +327,7 @@ end
 function History:process(pid)
   local found = {}
   for _, pass in ipairs(self.passes) do
-    local row = pass.processes[pid]
+    local row = pass.processes and pass.processes.rows[pid]
     if row then
       found[#found + 1] = { mono_ms = pass.mono_ms, row = row }
     end

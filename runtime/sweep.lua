@@ -1,239 +1,138 @@
---- The sweep: one shared pass over all processes of a node, for every domain, watcher and script.
+--- The sweep: one shared pass over what a node holds, for every domain, watcher and script.
 ---
---- A pass keeps the best 50 by memory, mailbox, reductions, and by the growth of the last two over
---- one second. It costs at most 1 % of one scheduler on average: the next one begins a hundred
---- times its work later, and not before 10 s. See runtime/sweep/source.lua for what runs there.
+--- A pass has parts (runtime/sweep/*.lua): processes, and what other domains need. It costs at most
+--- 1 % of one scheduler on average: the next one begins a hundred times its work later, and not
+--- before 10 s. A part that fails is left out of its pass, which says why; the others go on.
 ---
----   local s = sweep.new({ target = target, clock = clock })
+---   local s = sweep.new({ target = target, clock = clock, parts = { "processes" } })
 ---   s:start()
----   local pass = assert(s:wait(5000))
----   pass.processes[pass.top.memory[1]].name
+---   local found = assert(s:part("processes", 5000))
+---   found.rows[found.top.memory[1]].name
 
 local async = require("runtime.async")
-local names = require("runtime.names")
-local source = require("runtime.sweep.source")
 
 local M = {}
 
-local TOP = 50
-local SMALL = 3000
-local BUDGET_MS = 10000
-local GAP_MS = 1000
-local TIMEOUT_MS = 30000
 local MIN_INTERVAL_MS = 10000
 local SHARE = 0.01
 local RETRY_MS = 2000
 local REMEMBERED_COSTS = 20
-local BASE_COST_MS = 100 -- no pass costs more than this and 10 µs per process, however long it took
-local COST_PER_PROCESS_MS = 0.01
-local MAX_COPIED_BYTES = 64 * 1024 * 1024
-local ORDERS = {
-  memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
-  reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
-}
+-- No part costs more than this, however long it took.
+local BASE_COST_MS = 100
+local COST_PER_ROW_MS = 0.01
 
----@class sweep.Row
----@field pid string `<0.123.0>`
----@field name string Registered name, else label, else initial call.
----@field subject string The name without what differs between processes of one kind; never a pid.
----@field registered boolean
----@field memory_kb number
----@field message_queue number
----@field reductions number
----@field reductions_per_s? number Over the last second of the pass; nil when it died meanwhile.
----@field message_queue_per_s? number
----@field current_function? string
----@field status string
+--- What a part may be, in the order in which a pass makes them.
+M.PARTS = { "processes" }
+
+---@class sweep.Result What every part's result has.
+---@field mono_ms number When it ended, by the node's monotonic clock.
+---@field took_ms number
+---@field work_ms number What of that was work.
+---@field total integer How many there are on the node.
+---@field skipped integer Not looked at: out of time, or they did not answer.
+---@field rows table<string, table> By an id that lasts from pass to pass.
+---@field top table<string, string[]> Ids by order.
+---@field tracked string[] The fields of rows that a history keeps for long.
 
 ---@class sweep.Pass
 ---@field swept_at number Unix ms.
 ---@field mono_ms number By the node's monotonic clock.
----@field took_ms number With the second between the two readings of rates.
----@field work_ms number Without it.
----@field total integer Processes on the node.
----@field skipped integer Not looked at: out of time, or they did not answer.
----@field unanswered string[] The pids that did not answer, at most 100.
----@field partial boolean
----@field processes table<string, sweep.Row> By pid.
----@field top table<string, string[]> Pids by order, at most 50 each.
+---@field took_ms number
+---@field work_ms number
+---@field errors table<string, { err: string, code: string }> By part that failed.
+---@field processes? sweep.Processes
 
 ---@class sweep.Sweep
 local Sweep = {}
 local sweep_mt = { __index = Sweep }
 
---- Creates the sweep of one node. Nothing runs until `start` or `wait`.
----@param opts { target: table, clock: clock.Clock, min_interval_ms?: number, patience_ms?: number,
---- grace_ms?: number, gap_ms?: number, budget_ms?: number, small?: integer } `patience_ms` is how
---- long a chunk of 2 000 processes may stay unanswered (default 1000), `grace_ms` a process that
---- is then asked by itself (default 500); `small`: up to so many processes the rates of all are
---- read (default 3000).
+--- Creates the sweep of one node. Nothing runs until `start`, `wait` or `part`.
+---@param opts { target: table, clock: clock.Clock, parts?: string[], min_interval_ms?: number,
+--- patience_ms?: number, grace_ms?: number, gap_ms?: number, budget_ms?: number, small?: integer }
+--- `parts`: default processes alone. `patience_ms` is how long a chunk of 2 000 processes may stay
+--- unanswered (default 1000), `grace_ms` a process that is then asked by itself (default 500);
+--- `small`: up to so many processes the rates of all are read (default 3000).
 ---@return sweep.Sweep
 function M.new(opts)
-  return setmetatable({
+  local self = setmetatable({
     target = opts.target,
     clock = opts.clock,
     min_interval_ms = opts.min_interval_ms or MIN_INTERVAL_MS,
-    bindings = {
-      Budget = opts.budget_ms or BUDGET_MS,
-      Patience = opts.patience_ms or 1000,
-      Grace = opts.grace_ms or 500,
-      Gap = opts.gap_ms or GAP_MS,
-      Top = TOP,
-      Small = opts.small or SMALL,
-      Copy = MAX_COPIED_BYTES,
-    },
+    opts = opts,
+    parts = {},
     passed = async.signal(),
-  }, sweep_mt):forget()
+  }, sweep_mt)
+  self:need(opts.parts or { "processes" })
+  return self:forget()
+end
+
+--- Adds parts, from the next pass on. Those that are made already stay as they are.
+---@param names string[]
+function Sweep:need(names)
+  for _, name in ipairs(names) do
+    if not self.parts[name] then
+      local part = require("runtime.sweep." .. name).new(self.opts)
+      part.costs = {}
+      self.parts[name] = part
+    end
+  end
 end
 
 -- What is known of the node's processes ends with the node.
 function Sweep:forget()
   self.pass, self.err, self.code = nil, nil, nil
-  self.hints, self.named, self.avoid = {}, {}, {}
-  self.name_of = {}
-  self.costs = {}
+  for _, part in pairs(self.parts) do
+    part:forget()
+    part.costs = {}
+  end
   return self
 end
 
-local function row_name(self, pid, registered, found, initial)
-  if type(registered) == "string" and registered ~= "undefined" then
-    return names.atom(registered), true
-  end
-  local label = type(found) == "table" and found[1]
-  local call = type(found) == "table" and found[2]
-  if type(label) == "string" and label ~= "undefined" then
-    self.name_of[pid] = names.label(label)
-  elseif type(call) == "table" then
-    self.name_of[pid] = names.mfa(call)
-  end
-  return self.name_of[pid] or (type(initial) == "table" and names.mfa(initial)) or "unknown", false
-end
-
-local function round(number, digits)
-  local scale = 10 ^ digits
-  return math.floor(number * scale + 0.5) / scale
-end
-
-local function read_row(self, tuple)
-  local pid = tostring(tuple[1])
-  local name, registered = row_name(self, pid, tuple[2], tuple[3], tuple[4])
-  local rates = type(tuple[10]) == "table" and tuple[10]
-  return {
-    pid = pid,
-    name = name,
-    subject = names.stable(name),
-    registered = registered,
-    current_function = type(tuple[5]) == "table" and names.mfa(tuple[5]) or nil,
-    status = tuple[6],
-    memory_kb = math.floor(tuple[7] / 1024 + 0.5),
-    message_queue = tuple[8],
-    reductions = tuple[9],
-    reductions_per_s = rates and round(rates[1], 0) or nil,
-    message_queue_per_s = rates and round(rates[2], 1) or nil,
-  }
-end
-
-local function ranked(rows, field)
-  local list = {}
-  for _, row in pairs(rows) do
-    if row[field] then
-      list[#list + 1] = row
+-- Makes one pass. It fails when all its parts do.
+function Sweep:run()
+  local pass = { errors = {}, took_ms = 0, work_ms = 0 }
+  local err, code
+  for _, name in ipairs(M.PARTS) do
+    local part = self.parts[name]
+    if part then
+      local result
+      result, err, code = part:run(self.target)
+      if result then
+        result.tracked = part.tracked
+        pass[name] = result
+        pass.mono_ms = result.mono_ms
+        pass.took_ms = pass.took_ms + result.took_ms
+        pass.work_ms = pass.work_ms + result.work_ms
+      else
+        pass.errors[name] = { err = err, code = code }
+      end
     end
   end
-  table.sort(list, function(a, b)
-    if a[field] ~= b[field] then
-      return a[field] > b[field]
-    elseif a.memory_kb ~= b.memory_kb then
-      return a.memory_kb > b.memory_kb
-    end
-    return a.pid < b.pid
-  end)
-  local pids = {}
-  for i = 1, math.min(TOP, #list) do
-    pids[i] = list[i].pid
+  if not pass.mono_ms then
+    return nil, err, code
   end
-  return pids
-end
-
--- What the next pass is told: whose rates to read, whose name is known, who did not answer.
-function Sweep:remember(pass, terms)
-  local hints, named, name_of = {}, {}, {}
-  for _, order in ipairs({ "reductions_per_s", "message_queue_per_s" }) do
-    for _, pid in ipairs(pass.top[order]) do
-      hints[#hints + 1] = terms[pid]
-    end
-  end
-  for pid in pairs(pass.processes) do
-    if self.name_of[pid] then
-      name_of[pid] = self.name_of[pid]
-      named[#named + 1] = terms[pid]
-    end
-  end
-  self.hints, self.named, self.name_of = hints, named, name_of
-end
-
-function Sweep:read(answer)
-  local rows, terms = {}, {}
-  for _, tuple in ipairs(answer[1]) do
-    local row = read_row(self, tuple)
-    rows[row.pid], terms[row.pid] = row, tuple[1]
-  end
-  local unanswered = {}
-  for i, term in ipairs(answer[4]) do
-    unanswered[i] = tostring(term)
-  end
-  self.avoid = answer[4]
-  local pass = {
-    swept_at = self.clock.wall_ms(),
-    total = answer[2],
-    skipped = answer[3],
-    unanswered = unanswered,
-    partial = answer[3] > 0,
-    mono_ms = answer[5],
-    took_ms = answer[6],
-    work_ms = answer[7],
-    processes = rows,
-    top = {},
-  }
-  for order, field in pairs(ORDERS) do
-    pass.top[order] = ranked(rows, field)
-  end
-  self:remember(pass, terms)
+  pass.swept_at = self.clock.wall_ms()
   return pass
 end
 
--- Makes one pass.
-function Sweep:run()
-  local count, err, code = self.target:call("erlang", "system_info",
-    { require("host.dist").atom("process_count") }, { timeout_ms = 5000 })
-  if not count then
-    return nil, err, code
-  end
-  local bindings = { Hints = self.hints, Named = self.named, Avoid = self.avoid }
-  for name, value in pairs(self.bindings) do
-    bindings[name] = value
-  end
-  local answer
-  answer, err, code = self.target:eval(source, bindings, {
-    timeout_ms = TIMEOUT_MS,
-    -- The list of all pids, a copy of it, and what 2 000 answers take.
-    max_heap_words = 4 * 1024 * 1024 + 12 * count,
-  })
-  if not answer then
-    return nil, err, code
-  end
-  return self:read(answer)
+-- What a part's work is. What it took on a busy node is no measure of that: the cheapest of the
+-- last passes, per row, is.
+local function cost_ms(part, result)
+  local total = math.max(1, result.total)
+  table.insert(part.costs, 1, result.work_ms / total)
+  part.costs[REMEMBERED_COSTS + 1] = nil
+  return math.min(math.min(unpack(part.costs)) * total, BASE_COST_MS + COST_PER_ROW_MS * total)
 end
 
--- How long after its start the next pass may begin. What a pass took on a busy node is no measure
--- of its work: the cheapest of the last passes, per process, is.
+-- How long after its start the next pass may begin.
 function Sweep:interval_ms(pass)
-  local total = math.max(1, pass.total)
-  table.insert(self.costs, 1, pass.work_ms / total)
-  self.costs[REMEMBERED_COSTS + 1] = nil
-  local cost = math.min(math.min(unpack(self.costs)) * total,
-    BASE_COST_MS + COST_PER_PROCESS_MS * total)
-  return math.max(self.min_interval_ms, cost / SHARE)
+  local sum = 0
+  for name, part in pairs(self.parts) do
+    if pass[name] then
+      sum = sum + cost_ms(part, pass[name])
+    end
+  end
+  return math.max(self.min_interval_ms, sum / SHARE)
 end
 
 function Sweep:once()
@@ -309,8 +208,37 @@ function Sweep:wait(timeout_ms)
   elseif woken and self.err then
     return nil, self.err, self.code
   end
-  return nil, ("ETIMEDOUT: no sweep of the processes of %s within %d ms%s"):format(
+  return nil, ("ETIMEDOUT: no sweep of %s within %d ms%s"):format(
     self.target.node, timeout_ms, self.err and ": " .. self.err or ""), "ETIMEDOUT"
+end
+
+--- What the last pass found in one part, or the first pass as soon as it is there.
+---@async
+---@param name string One of `M.PARTS`.
+---@param timeout_ms number
+---@return table? result
+---@return string? err
+---@return string? code As of `wait`, or what this part failed with; `"ENOSWEEP"`: nobody needs it.
+---@return sweep.Pass? pass That has it.
+function Sweep:part(name, timeout_ms)
+  if not self.parts[name] then
+    return nil, ("ENOSWEEP: nothing sweeps the %s of %s"):format(name, self.target.node),
+      "ENOSWEEP"
+  end
+  local deadline = async.deadline(timeout_ms)
+  local pass, err, code = self:wait(timeout_ms)
+  if pass and not pass[name] and not pass.errors[name] then
+    -- That pass was made before anybody needed this part.
+    self.passed:wait(deadline:left_ms())
+    pass = self.pass
+  end
+  if not pass then
+    return nil, err, code
+  elseif not pass[name] then
+    local failure = pass.errors[name] or { err = "ETIMEDOUT: not swept yet", code = "ETIMEDOUT" }
+    return nil, failure.err, failure.code
+  end
+  return pass[name], nil, nil, pass
 end
 
 return M

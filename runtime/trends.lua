@@ -75,8 +75,12 @@ function M.memory_eta(data, mb_per_s)
   return math.max(0, limit - used) / mb_per_s
 end
 
--- Slow growth says nothing while a node starts, and after code was loaded.
-local function is_quiet(history, node)
+--- Whether slow growth says nothing now: in a node's first 15 min, and for 10 min after code was
+--- loaded (`memory_code_mb` of the samples).
+---@param history history.History
+---@param node { uptime_s?: number }
+---@return boolean
+function M.is_quiet(history, node)
   if not node.uptime_s or node.uptime_s < QUIET_AFTER_START_S then
     return true
   end
@@ -89,29 +93,31 @@ local function is_quiet(history, node)
   return now ~= nil and now - least > CODE_FLOOR_MB
 end
 
--- The least value in each third of a window, and the ends of it.
-local function thirds(samples, key)
-  local first, last = samples[1].mono_ms, samples[#samples].mono_ms
+-- The least value in each third of a series.
+local function thirds(points)
+  local first, last = points[1].mono_ms, points[#points].mono_ms
   local least, counts = {}, { 0, 0, 0 }
-  for _, sample in ipairs(samples) do
-    local value = M.number(sample.data, key)
-    if value then
-      local third = math.min(3, math.floor((sample.mono_ms - first) / (last - first) * 3) + 1)
-      least[third] = math.min(least[third] or math.huge, value)
-      counts[third] = counts[third] + 1
-    end
+  for _, point in ipairs(points) do
+    local third = math.min(3, math.floor((point.mono_ms - first) / (last - first) * 3) + 1)
+    least[third] = math.min(least[third] or math.huge, point.value)
+    counts[third] = counts[third] + 1
   end
   return math.min(unpack(counts)) >= 3 and least or nil
 end
 
--- Growth that goes on through the whole window: no jump, no plateau, no sawtooth.
-local function steady_growth(history, key, window_s, floor)
-  if not history:covers(window_s * 0.95) then
+--- Growth that goes on through a whole series: no jump, no plateau, no sawtooth. It rises in each
+--- third by a fifth of the whole rise at least, and by a fifth of what was there before.
+---@param points { mono_ms: number, value: number }[] Oldest first, as of `history:track`.
+---@param window_s number What the series has to span, but for a twentieth.
+---@param floor number The least rise.
+---@return { before: number, now: number, per_s: number, seconds: number }?
+function M.steady(points, window_s, floor)
+  local count = #points
+  if count < 9 or points[count].mono_ms - points[1].mono_ms < window_s * 950 then
     return nil
   end
-  local samples = history:since(window_s)
-  local before, now = M.number(samples[1].data, key), M.number(samples[#samples].data, key)
-  local least = before and now and thirds(samples, key)
+  local before, now = points[1].value, points[count].value
+  local least = thirds(points)
   if not least then
     return nil
   end
@@ -125,16 +131,37 @@ local function steady_growth(history, key, window_s, floor)
   if rise < floor or rise < LEAST_GROWTH * before then
     return nil
   end
-  local seconds = (samples[#samples].mono_ms - samples[1].mono_ms) / 1000
-  return { before = before, now = now, per_s = rise / seconds, seconds = seconds,
-    first = samples[1].data, last = samples[#samples].data }
+  local seconds = (points[count].mono_ms - points[1].mono_ms) / 1000
+  return { before = before, now = now, per_s = rise / seconds, seconds = seconds }
 end
 
--- Whether load grew alike: the share by which another metric rose is at least half of this one's.
-local function is_explained(growth, loads)
+-- The same of a metric of the samples.
+local function steady_metric(history, key, window_s, floor)
+  if not history:covers(window_s * 0.95) then
+    return nil
+  end
+  local samples, points = history:since(window_s), {}
+  for _, sample in ipairs(samples) do
+    local value = M.number(sample.data, key)
+    points[#points + 1] = value and { mono_ms = sample.mono_ms, value = value }
+  end
+  local growth = M.steady(points, window_s, floor)
+  if growth then
+    growth.first, growth.last = samples[1].data, samples[#samples].data
+  end
+  return growth
+end
+
+--- Whether load grew alike: the share by which another metric rose is at least half of this one's.
+---@param growth { before: number, now: number } Of anything.
+---@param first table The data of a sample then.
+---@param last table The data of a sample now.
+---@param loads? string[] Metrics of load.
+---@return boolean
+function M.is_explained(growth, first, last, loads)
   local own = growth.now / math.max(1, growth.before) - 1
   for _, key in ipairs(loads or {}) do
-    local before, now = M.number(growth.first, key), M.number(growth.last, key)
+    local before, now = M.number(first, key), M.number(last, key)
     if before and now and now - before >= 10 and now / math.max(1, before) - 1 >= own / 2 then
       return true
     end
@@ -151,13 +178,13 @@ end
 ---@return { before: number, now: number, per_s: number, seconds: number, eta_s: number,
 --- limit: number, severity: string }?
 function M.growth(history, node, opts)
-  if is_quiet(history, node) then
+  if M.is_quiet(history, node) then
     return nil
   end
   for _, window_s in ipairs({ LONG_S, SHORT_S }) do
-    local growth = steady_growth(history, opts.key, window_s, opts.floor)
+    local growth = steady_metric(history, opts.key, window_s, opts.floor)
     local limit = growth and M.number(growth.last, opts.limit_key)
-    if limit and not is_explained(growth, opts.loads) then
+    if limit and not M.is_explained(growth, growth.first, growth.last, opts.loads) then
       growth.limit = limit
       growth.eta_s = math.max(0, limit - growth.now) / growth.per_s
       growth.severity = growth.eta_s < HOUR_S and "critical" or "warning"

@@ -23,7 +23,10 @@ local function filled(seconds, step, value)
 end
 
 local function pass(second, processes)
-  return { mono_ms = second * 1000 - 5e8, processes = processes or {} }
+  local mono_ms = second * 1000 - 5e8
+  return { mono_ms = mono_ms, processes = {
+    mono_ms = mono_ms, rows = processes or {}, tracked = { "memory_kb" },
+  } }
 end
 
 describe("a history", function()
@@ -159,5 +162,27 @@ describe("a history", function()
     assert.is_nil(h:latest().sweep)
     h:add(sample(15, { uptime_s = 15 }, { sweep = pass(14, { ["<0.9.0>"] = {} }) }))
     assert.equal(1, #h:process("<0.9.0>"))
+  end)
+
+  it("follows a row of the sweep for long, and forgets one that is seen no more", function()
+    local h = history.new({ parts = { "processes" } })
+    for second = 0, 3600, 10 do
+      h:add(sample(second, {}, { sweep = pass(second, {
+        ["<0.9.0>"] = { memory_kb = second },
+        ["<0.8.0>"] = second <= 1000 and { memory_kb = 7 } or nil,
+      }) }))
+    end
+    local points = h:track("processes", "<0.9.0>", "memory_kb", 1800)
+    assert.equal(61, #points)
+    assert.same({ mono_ms = 1800e3 - 5e8, value = 1800 }, points[1])
+    assert.same({ mono_ms = 3600e3 - 5e8, value = 3600 }, points[61])
+    assert.is_true(h:track("processes", "<0.9.0>", "memory_kb")[1].value >= 3600 - 40 * 60 * 4 / 3)
+    assert.same({}, h:track("processes", "<0.8.0>", "memory_kb"))
+    assert.same({}, h:track("processes", "<0.9.0>", "reductions"))
+    h:add(sample(3610, {}, { sweep = pass(3610, { ["<0.9.0>"] = { memory_kb = 1 } }) }))
+    points = h:track("processes", "<0.9.0>", "memory_kb", 100)
+    assert.equal(1, points[#points].value)
+    h:clear()
+    assert.same({}, h:track("processes", "<0.9.0>", "memory_kb"))
   end)
 end)

@@ -387,7 +387,9 @@ describe("fire_alert", function()
         summary = "x", snapshot_ids = { opening_id(request) } } }
     end,
   }, nil, function(it_is)
-    it_is.detector.sweep = { processes = { ["<0.99.0>"] = { subject = "orders_worker" } } }
+    it_is.detector.sweep = { processes = { rows = {
+      ["<0.99.0>"] = { subject = "orders_worker" },
+    } } }
     it_is:start()
     it_is:asked(2)
     assert.are.equal("orders_worker", it_is:last("watcher.alert_fired").metadata.alert.subject)

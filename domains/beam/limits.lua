@@ -91,7 +91,8 @@ function M.saturation(history, node, held)
     return nil
   end
   local pass = history:latest().sweep
-  local busiest = pass and pass.processes[pass.top.reductions_per_s[1]]
+  local found = pass and pass.processes
+  local busiest = found and found.rows[found.top.reductions_per_s[1]]
   return {
     subject = "schedulers", severity = "warning", value = least,
     threshold = QUEUE_PER_SCHEDULER * schedulers, unit = "processes",

@@ -28,13 +28,14 @@ local SMALL_NODE = 4 -- schedulers
 local function series(history, pid, seconds)
   local points = {}
   for _, pass in ipairs(history:sweeps(seconds)) do
-    local row = pass.processes[pid]
+    local found = pass.processes
+    local row = found and found.rows[pid]
     if row then
       points[#points + 1] = {
         s = pass.mono_ms / 1000, queue = row.message_queue, row = row,
         memory_kb = row.memory_kb,
       }
-    elseif #points > 0 and not pass.partial then
+    elseif #points > 0 and found and found.skipped == 0 then
       points[#points + 1] = { s = pass.mono_ms / 1000, queue = 0 }
     end
   end
@@ -131,12 +132,12 @@ end
 
 local function candidates(history, order)
   local sample = history:latest()
-  local pass = sample and sample.sweep
+  local found = sample and sample.sweep and sample.sweep.processes
   local rows = {}
-  for _, pid in ipairs(pass and pass.top[order] or {}) do
-    rows[#rows + 1] = pass.processes[pid]
+  for _, pid in ipairs(found and found.top[order] or {}) do
+    rows[#rows + 1] = found.rows[pid]
   end
-  return rows, pass
+  return rows, found
 end
 
 --- A mailbox that grows and does not drain (S01).
@@ -256,8 +257,8 @@ end
 
 --- A process that never rests and takes no message (S10), where that is felt.
 function M.runaway(history, node)
-  local rows, pass = candidates(history, "reductions_per_s")
-  if not pass or not is_felt(history, node) then
+  local rows, found = candidates(history, "reductions_per_s")
+  if not found or not is_felt(history, node) then
     return nil
   end
   local run_queue = trends.number(history:latest().data, "scheduler_run_queue") or 0

@@ -3,6 +3,7 @@
 local docs = require("runtime.domain.docs")
 local json = require("runtime.json")
 local suggest = require("runtime.suggest")
+local sweep = require("runtime.sweep")
 local units = require("runtime.units")
 
 local M = {}
@@ -163,6 +164,10 @@ local function check_param(path, value)
   check_default(path, value)
 end
 
+local function check_sweep(path, value)
+  check_word(path, value, sweep.PARTS)
+end
+
 local function check_callback(path, value)
   check_record(path, value, {
     name = { check = name, required = true },
@@ -202,6 +207,7 @@ local DOMAIN = {
   metrics = { check = check_fields },
   snapshot = { check = func, required = true },
   callbacks = { check = list_of(check_callback) },
+  sweeps = { check = list_of(check_sweep) },
   rules = { check = list_of(check_rule) },
 }
 
@@ -245,6 +251,7 @@ function M.check(definition)
     instructions = definition.instructions or "",
     metrics = definition.metrics or {},
     rules = definition.rules or {},
+    sweeps = definition.sweeps or {},
     own_callbacks = callbacks,
   }
 end

@@ -102,7 +102,7 @@ local function without_pid(watcher, subject)
   end
   local latest = watcher.detector.history and watcher.detector.history:latest()
   local row = latest and latest.sweep and latest.sweep.processes
-    and latest.sweep.processes[pid]
+    and latest.sweep.processes.rows[pid]
   if row then
     return row.subject
   end

@@ -29,23 +29,20 @@ local function row(pid, changes)
 end
 
 local function pass(mono_ms, rows)
-  local made = {
-    mono_ms = mono_ms, swept_at = mono_ms, total = 500, skipped = 0, partial = false,
-    processes = {}, top = {},
-  }
+  local made = { mono_ms = mono_ms, total = 500, skipped = 0, rows = {}, top = {} }
   for _, order in ipairs({ "memory", "message_queue", "reductions", "reductions_per_s",
     "message_queue_per_s" }) do
     made.top[order] = {}
     for _, r in ipairs(rows) do
-      made.processes[r.pid] = r
+      made.rows[r.pid] = r
       table.insert(made.top[order], r.pid)
     end
     table.sort(made.top[order], function(a, b)
       local key = order == "memory" and "memory_kb" or order
-      return made.processes[a][key] > made.processes[b][key]
+      return made.rows[a][key] > made.rows[b][key]
     end)
   end
-  return made
+  return { mono_ms = mono_ms, swept_at = mono_ms, processes = made }
 end
 
 -- Runs a rule over a made-up life of a node: data(t) changes the data, rows(t) are its processes

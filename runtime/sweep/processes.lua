@@ -1,0 +1,203 @@
+--- The part of the sweep that looks at processes: the best 50 by memory, mailbox, reductions, and
+--- by the growth of the last two over one second. See runtime/sweep/processes_source.lua for what
+--- runs on the node.
+
+local dist = require("host.dist")
+local names = require("runtime.names")
+local source = require("runtime.sweep.processes_source")
+
+local M = {}
+
+local TOP = 50
+local SMALL = 3000
+local BUDGET_MS = 10000
+local GAP_MS = 1000
+local TIMEOUT_MS = 30000
+local MAX_COPIED_BYTES = 64 * 1024 * 1024
+local ORDERS = {
+  memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
+  reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
+}
+
+---@class sweep.Row
+---@field pid string `<0.123.0>`
+---@field name string Registered name, else label, else initial call.
+---@field subject string The name without what differs between processes of one kind; never a pid.
+---@field registered boolean
+---@field memory_kb number
+---@field message_queue number
+---@field reductions number
+---@field reductions_per_s? number Over the last second of the pass; nil when it died meanwhile.
+---@field message_queue_per_s? number
+---@field current_function? string
+---@field status string
+
+---@class sweep.Processes: sweep.Result
+---@field rows table<string, sweep.Row> By pid.
+---@field top table<string, string[]> Pids by order, at most 50 each.
+---@field unanswered string[] The pids that did not answer, at most 100.
+
+---@class sweep.ProcessPart
+local Part = {}
+local part_mt = { __index = Part }
+
+--- Creates the part of one node.
+---@param opts { patience_ms?: number, grace_ms?: number, gap_ms?: number, budget_ms?: number,
+--- small?: integer } See `sweep.new`.
+---@return sweep.ProcessPart
+function M.new(opts)
+  return setmetatable({
+    bindings = {
+      Budget = opts.budget_ms or BUDGET_MS,
+      Patience = opts.patience_ms or 1000,
+      Grace = opts.grace_ms or 500,
+      Gap = opts.gap_ms or GAP_MS,
+      Top = TOP,
+      Small = opts.small or SMALL,
+      Copy = MAX_COPIED_BYTES,
+    },
+    tracked = { "memory_kb" },
+  }, part_mt):forget()
+end
+
+--- Forgets what is known of the node's processes.
+function Part:forget()
+  self.hints, self.named, self.avoid = {}, {}, {}
+  self.name_of = {}
+  return self
+end
+
+local function row_name(self, pid, registered, found, initial)
+  if type(registered) == "string" and registered ~= "undefined" then
+    return names.atom(registered), true
+  end
+  local label = type(found) == "table" and found[1]
+  local call = type(found) == "table" and found[2]
+  if type(label) == "string" and label ~= "undefined" then
+    self.name_of[pid] = names.label(label)
+  elseif type(call) == "table" then
+    self.name_of[pid] = names.mfa(call)
+  end
+  return self.name_of[pid] or (type(initial) == "table" and names.mfa(initial)) or "unknown", false
+end
+
+local function round(number, digits)
+  local scale = 10 ^ digits
+  return math.floor(number * scale + 0.5) / scale
+end
+
+local function read_row(self, tuple)
+  local pid = tostring(tuple[1])
+  local name, registered = row_name(self, pid, tuple[2], tuple[3], tuple[4])
+  local rates = type(tuple[10]) == "table" and tuple[10]
+  return {
+    pid = pid,
+    name = name,
+    subject = names.stable(name),
+    registered = registered,
+    current_function = type(tuple[5]) == "table" and names.mfa(tuple[5]) or nil,
+    status = tuple[6],
+    memory_kb = math.floor(tuple[7] / 1024 + 0.5),
+    message_queue = tuple[8],
+    reductions = tuple[9],
+    reductions_per_s = rates and round(rates[1], 0) or nil,
+    message_queue_per_s = rates and round(rates[2], 1) or nil,
+  }
+end
+
+local function ranked(rows, field)
+  local list = {}
+  for _, row in pairs(rows) do
+    if row[field] then
+      list[#list + 1] = row
+    end
+  end
+  table.sort(list, function(a, b)
+    if a[field] ~= b[field] then
+      return a[field] > b[field]
+    elseif a.memory_kb ~= b.memory_kb then
+      return a.memory_kb > b.memory_kb
+    end
+    return a.pid < b.pid
+  end)
+  local pids = {}
+  for i = 1, math.min(TOP, #list) do
+    pids[i] = list[i].pid
+  end
+  return pids
+end
+
+-- What the next pass is told: whose rates to read, whose name is known, who did not answer.
+function Part:remember(result, terms)
+  local hints, named, name_of = {}, {}, {}
+  for _, order in ipairs({ "reductions_per_s", "message_queue_per_s" }) do
+    for _, pid in ipairs(result.top[order]) do
+      hints[#hints + 1] = terms[pid]
+    end
+  end
+  for pid in pairs(result.rows) do
+    if self.name_of[pid] then
+      name_of[pid] = self.name_of[pid]
+      named[#named + 1] = terms[pid]
+    end
+  end
+  self.hints, self.named, self.name_of = hints, named, name_of
+end
+
+function Part:read(answer)
+  local rows, terms = {}, {}
+  for _, tuple in ipairs(answer[1]) do
+    local row = read_row(self, tuple)
+    rows[row.pid], terms[row.pid] = row, tuple[1]
+  end
+  local unanswered = {}
+  for i, term in ipairs(answer[4]) do
+    unanswered[i] = tostring(term)
+  end
+  self.avoid = answer[4]
+  local result = {
+    total = answer[2],
+    skipped = answer[3],
+    unanswered = unanswered,
+    mono_ms = answer[5],
+    took_ms = answer[6],
+    work_ms = answer[7],
+    rows = rows,
+    top = {},
+  }
+  for order, field in pairs(ORDERS) do
+    result.top[order] = ranked(rows, field)
+  end
+  self:remember(result, terms)
+  return result
+end
+
+--- Makes one pass.
+---@async
+---@param target table
+---@return sweep.Processes?
+---@return string? err
+---@return string? code
+function Part:run(target)
+  local count, err, code = target:call("erlang", "system_info", { dist.atom("process_count") },
+    { timeout_ms = 5000 })
+  if not count then
+    return nil, err, code
+  end
+  local bindings = { Hints = self.hints, Named = self.named, Avoid = self.avoid }
+  for name, value in pairs(self.bindings) do
+    bindings[name] = value
+  end
+  local answer
+  answer, err, code = target:eval(source, bindings, {
+    timeout_ms = TIMEOUT_MS,
+    -- The list of all pids, a copy of it, and what 2 000 answers take.
+    max_heap_words = 4 * 1024 * 1024 + 12 * count,
+  })
+  if not answer then
+    return nil, err, code
+  end
+  return self:read(answer)
+end
+
+return M
