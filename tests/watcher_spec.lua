@@ -79,8 +79,10 @@ describe("a watcher", function()
     { "execute", { code = "error()" } },
     { "get_snapshot", { id = "feed" } },
     { "set_state", { state = "healthy" } },
+    { "execute", { code = "beam_get_memory()" } },
   }, nil, function(it_is)
     it_is:start()
+    assert.is_truthy(it_is:result(7):find('"hint":"write: return beam_get_memory()"', 1, true))
     assert.is_truthy(it_is:result(2):find('^<data>{"id":"' .. HEX16 .. '","captured_at":"2026%-'))
     assert.is_truthy(it_is:result(2):find('"findings":[]', 1, true))
     assert.is_truthy(it_is:result(2):find('"swap_used":false', 1, true))

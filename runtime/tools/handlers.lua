@@ -262,7 +262,8 @@ function M.get_snapshots(watcher, args)
     offset = page.offset }
 end
 
---- execute: `{id, value}` or `{id, error}`.
+--- execute: `{id, value}` or `{id, error}`, with what the script printed and, where it dropped its
+--- value, a `hint` to return it.
 ---@async
 function M.execute(watcher, args, call)
   local record = watcher.executor:run(args.code, { trace_id = watcher.trace_id,
@@ -279,6 +280,7 @@ function M.execute(watcher, args, call)
     return result, { is_error = true }
   end
   result.value = record.value == nil and json.null or record.value
+  result.hint = record.hint
   return result
 end
 

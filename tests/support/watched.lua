@@ -4,6 +4,7 @@
 local alerts = require("runtime.alerts")
 local async = require("runtime.async")
 local ids = require("runtime.ids")
+local json = require("runtime.json")
 local moved = require("support.moved")
 local prompts = require("runtime.prompts")
 local support = require("support")
@@ -142,6 +143,8 @@ local function fake_executor()
     local record = { id = ids.hex(16), code = code, source = opts.source, calls = 1, output = "" }
     if code:find("error") then
       record.error = { kind = "runtime", message = "boom", line = 1 }
+    elseif not code:find("return") then
+      record.value, record.hint = json.null, "write: return " .. code
     else
       record.value = { total_mb = 512, code = code }
     end
