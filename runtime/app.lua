@@ -18,7 +18,10 @@ local watcher = require("runtime.watcher")
 local M = {}
 
 -- What a refusal means: trying again without a change cannot help.
-local REFUSALS = { ECOOKIE = true, ENAME = true, ETLS = true }
+local REFUSALS = {
+  ECOOKIE = true, ENOCOOKIE = true, EBADCOOKIE = true, EPERMISSIONS = true, ENAME = true,
+  ETLS = true,
+}
 
 -- A line about a domain shows this many of its metrics: they stand first in the domain's file.
 local KEY_METRICS = 6

@@ -37,6 +37,25 @@ describe("attaching", function()
     assert.are.equal(1, tries)
   end))
 
+  it("ends with 1 where no cookie is to be found", support.async(function()
+    check_refused({ target = "attach1@localhost", epmd_port = node.free_port(),
+      cookie = false }, "ENOCOOKIE", "no cookie: give %-%-cookie%-file FILE")
+  end))
+
+  it("goes on watching the other nodes when one refuses", support.async(function()
+    local good = node.start({ name = "attach1" })
+    local other = node.start({ name = "attach2", cookie = "another-cookie" })
+    local b = watch.start({ node = good, target = false, watchers = {
+      ('domain = "beam", sample = "1s", node = { %q, %q }'):format(other.name, good.name),
+    } })
+    b:wait_for("node.down", down("ECOOKIE"))
+    for _ = 1, 3 do
+      assert.are.equal(good.name, b:wait_for("sampler.sample").metadata.node)
+    end
+    b:kill("sigterm")
+    assert.are.equal(0, b:wait_exit())
+  end))
+
   it("refuses a node that calls itself otherwise, with its real name", support.async(function()
     local n = node.start({ name = "attach1" })
     check_refused({ node = n, target = "attach1@127.0.0.1" }, "ENAME", "attach1@localhost")

@@ -24,18 +24,24 @@ end
 
 --- Starts `beamlens run` against a node.
 ---@param opts { node: table, watchers?: string[], env?: string[], args?: string[],
----  cookie?: string, target?: string, epmd_port?: integer }
+---  cookie?: string|false, target?: string|false, epmd_port?: integer }
 --- `watchers` default to one of domain beam, sampled every second. `target` is the node's name as
---- given to --node, if not the node's own.
+--- given to --node, if not the node's own; false leaves that to the watchers.
 function M.start(opts)
   local node = opts.node or {}
   local path = M.file(opts.watchers or { 'name = "beam", domain = "beam", sample = "1s"' })
-  local env = { "ERL_EPMD_PORT=" .. (opts.epmd_port or node.epmd_port),
-    "BEAMLENS_COOKIE=" .. (opts.cookie or node.cookie) }
+  local env = { "ERL_EPMD_PORT=" .. (opts.epmd_port or node.epmd_port) }
+  if opts.cookie ~= false then
+    env[2] = "BEAMLENS_COOKIE=" .. (opts.cookie or node.cookie)
+  end
   for _, pair in ipairs(opts.env or {}) do
     env[#env + 1] = pair
   end
-  local args = { "run", path, "--node", opts.target or node.name, "--log", "json" }
+  local args = { "run", path, "--log", "json" }
+  if opts.target ~= false then
+    args[#args + 1] = "--node"
+    args[#args + 1] = opts.target or node.name
+  end
   for _, argument in ipairs(opts.args or {}) do
     args[#args + 1] = argument
   end
