@@ -1,7 +1,7 @@
 --- The beam domain: the virtual machine of a node. Memory, processes, ports, atoms, schedulers.
 
 local json = require("runtime.json")
-local node_memory = require("domains.beam.memory")
+local node_memory = require("domains.node.memory")
 local rules = require("domains.beam.rules")
 local units = require("runtime.units")
 

@@ -1,5 +1,6 @@
---- The part of the sweep that looks at processes: the best 50 by memory, mailbox, reductions, and
---- by the growth of the last two over one second. See runtime/sweep/processes_source.lua for what
+--- The part of the sweep that looks at processes: the best 50 by memory, mailbox, reductions, heap,
+--- and by the growth of mailbox and reductions over one second. Who holds most binaries is known
+--- among all processes of a small node, and else among those that lead in another order. See runtime/sweep/processes_source.lua for what
 --- runs on the node.
 
 local dist = require("host.dist")
@@ -17,6 +18,7 @@ local MAX_COPIED_BYTES = 64 * 1024 * 1024
 local ORDERS = {
   memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
   reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
+  heap = "total_heap_kb", binary = "binary_kb",
 }
 
 ---@class sweep.Row
@@ -29,6 +31,13 @@ local ORDERS = {
 ---@field reductions number
 ---@field reductions_per_s? number Over the last second of the pass; nil when it died meanwhile.
 ---@field message_queue_per_s? number
+---@field total_heap_kb? number All its heaps and its stack; this and the next five are nil when it
+--- died meanwhile.
+---@field heap_size_kb? number The youngest generation.
+---@field binary_kb? number Binaries outside its heap that it refers to, each counted as often as it
+--- does.
+---@field minor_gcs? number Since the last full collection.
+---@field fullsweep_after? number
 ---@field current_function? string
 ---@field status string
 
@@ -56,7 +65,7 @@ function M.new(opts)
       Small = opts.small or SMALL,
       Copy = MAX_COPIED_BYTES,
     },
-    tracked = { "memory_kb" },
+    tracked = { "memory_kb", "total_heap_kb", "binary_kb" },
   }, part_mt):forget()
 end
 
@@ -86,11 +95,16 @@ local function round(number, digits)
   return math.floor(number * scale + 0.5) / scale
 end
 
+local function kib(words, wordsize)
+  return math.floor(words * wordsize / 1024 + 0.5)
+end
+
 local function read_row(self, tuple)
   local pid = tostring(tuple[1])
   local name, registered = row_name(self, pid, tuple[2], tuple[3], tuple[4])
   local rates = type(tuple[10]) == "table" and tuple[10]
-  return {
+  local collector = type(tuple[11]) == "table" and tuple[11]
+  local row = {
     pid = pid,
     name = name,
     subject = names.stable(name),
@@ -103,6 +117,14 @@ local function read_row(self, tuple)
     reductions_per_s = rates and round(rates[1], 0) or nil,
     message_queue_per_s = rates and round(rates[2], 1) or nil,
   }
+  if collector then
+    local heap_size, minor_gcs, fullsweep_after = unpack(collector[3])
+    row.binary_kb = kib(collector[1], self.wordsize)
+    row.total_heap_kb = kib(collector[2], self.wordsize)
+    row.heap_size_kb = kib(heap_size, self.wordsize)
+    row.minor_gcs, row.fullsweep_after = minor_gcs, fullsweep_after
+  end
+  return row
 end
 
 local function ranked(rows, field)
@@ -146,6 +168,7 @@ end
 
 function Part:read(answer)
   local rows, terms = {}, {}
+  self.wordsize = answer[8]
   for _, tuple in ipairs(answer[1]) do
     local row = read_row(self, tuple)
     rows[row.pid], terms[row.pid] = row, tuple[1]

@@ -47,28 +47,30 @@ Active = fun(Infos, Pids) ->
     _ -> [P || {_, P} <- lists:takewhile(Idle, lists:sort(lists:zip(Infos, Pids)))]
   end
 end,
-Select = fun(Infos0, Pids0, {MinM, MinR, MinQ}) ->
+Select = fun(Infos0, Pids0, {MinM, MinR, MinQ, MinH}) ->
   {Infos, Pids} = case lists:member(undefined, Infos0) of
     true -> lists:unzip([X || {[_ | _], _} = X <- lists:zip(Infos0, Pids0)]);
     false -> {Infos0, Pids0}
   end,
   case Infos of
-    [] -> {[], [], [], []};
+    [] -> {[], [], [], [], []};
     _ ->
       Infos2 = lists:map(fun erlang:tl/1, Infos),
       Infos3 = lists:map(fun erlang:tl/1, Infos2),
       Infos4 = lists:map(fun erlang:tl/1, Infos3),
+      Infos5 = lists:map(fun erlang:tl/1, Infos4),
       {Best(Infos, Pids, MinM), Best(Infos2, Pids, MinR), Best(Infos3, Pids, MinQ),
-        Active(Infos4, Pids)}
+        Best(Infos4, Pids, MinH), Active(Infos5, Pids)}
   end
 end,
 Read = fun(Pids, Items) ->
   lists:zipwith(fun erlang:process_info/2, Pids, lists:duplicate(length(Pids), Items))
 end,
-ScanItems = [memory, reductions, message_queue_len, status],
+ScanItems = [memory, reductions, message_queue_len, total_heap_size, status],
 RateItems = [reductions, message_queue_len],
 RowItems = [registered_name, initial_call, current_function, status, memory, message_queue_len,
   reductions],
+CollectorItems = [garbage_collection_info, total_heap_size, heap_size, garbage_collection],
 
 Text = fun
   (T) when is_atom(T) -> atom_to_binary(T, utf8);
@@ -185,9 +187,9 @@ Min = fun(Best0, Least) ->
 end,
 Scan = fun
   Loop([], _, Acc) -> Acc;
-  Loop(Pids, Left, {M, R, Q, A}) ->
+  Loop(Pids, Left, {M, R, Q, H, A} = Acc) ->
     case Now() > End of
-      true -> put(skipped, Left), {M, R, Q, A};
+      true -> put(skipped, Left), Acc;
       false ->
         {Chunk, Rest, Next} = case Left > 2000 of
           true ->
@@ -195,32 +197,34 @@ Scan = fun
             {C, T, Left - 2000};
           false -> {Pids, [], 0}
         end,
-        Mins = {Min(M, -1), Min(R, -1), Min(Q, 0)},
-        {M2, R2, Q2, A2} = case Ask({scan, Chunk, Mins}) of
+        Mins = {Min(M, -1), Min(R, -1), Min(Q, 0), Min(H, -1)},
+        {M2, R2, Q2, H2, A2} = case Ask({scan, Chunk, Mins}) of
           stalled -> Select(Slowly(Chunk, ScanItems), Chunk, Mins);
           {_, Answer} -> Answer
         end,
-        Loop(Rest, Next, {Merge(M, M2), Merge(R, R2), Merge(Q, Q2), lists:sublist(A ++ A2, 200)})
+        Loop(Rest, Next, {Merge(M, M2), Merge(R, R2), Merge(Q, Q2), Merge(H, H2),
+          lists:sublist(A ++ A2, 200)})
     end
 end,
 Listed = erlang:processes(),
 Pids0 = case Avoid of [] -> Listed; _ -> Listed -- Avoid end,
 Total = length(Listed) - 1,
-Scanned = Scan(Pids0, length(Pids0), {[], [], [], []}),
+Scanned = Scan(Pids0, length(Pids0), {[], [], [], [], []}),
 Here = [P || P <- Avoid, lists:member(P, Listed)],
-{M1, R1, Q1, A1} = case Here of
+{M1, R1, Q1, H1, A1} = case Here of
   [] -> Scanned;
   _ ->
-    {MS, RS, QS, AS} = Scanned,
-    {MA, RA, QA, AA} = Select(Slowly(Here, ScanItems), Here, {-1, -1, 0}),
-    {Merge(MS, MA), Merge(RS, RA), Merge(QS, QA), AA ++ AS}
+    {MS, RS, QS, HS, AS} = Scanned,
+    {MA, RA, QA, HA, AA} = Select(Slowly(Here, ScanItems), Here, {-1, -1, 0, -1}),
+    {Merge(MS, MA), Merge(RS, RA), Merge(QS, QA), Merge(HS, HA), AA ++ AS}
 end,
 
 Pids1 = fun(Pairs) -> [P || {_, P} <- Pairs] end,
 Candidates = case Total =< Small of
   true -> (Listed -- get(stuck)) -- [Me, get(reader)];
   false ->
-    lists:usort(Pids1(M1) ++ Pids1(R1) ++ Pids1(Q1) ++ A1 ++ Hints) -- [Me, get(reader)]
+    lists:usort(Pids1(M1) ++ Pids1(R1) ++ Pids1(Q1) ++ Pids1(H1) ++ A1 ++ Hints)
+      -- [Me, get(reader)]
 end,
 Chunks = fun
   Loop([], Acc) -> Acc;
@@ -247,7 +251,30 @@ TopBy = fun(L) -> Pids1(lists:sublist(lists:reverse(lists:sort(L)), Top)) end,
 Leaders = fun(L) ->
   TopBy([{R, P} || {R, _, P} <- L, R > 0]) ++ TopBy([{Q, P} || {_, Q, P} <- L, Q > 0])
 end,
-Finalists = lists:usort(Pids1(M1) ++ Pids1(R1) ++ Pids1(Q1) ++ Leaders(Rates)) -- [Me, get(reader)],
+
+% What the collector says of each candidate: {heap words, words of binaries held, generation's heap,
+% minor collections, fullsweep_after}. Binaries held: bin_vheap_size + bin_old_vheap_size.
+Item = fun(Key, Lists) ->
+  N = length(Lists),
+  lists:zipwith(fun erlang:element/2, lists:duplicate(N, 2),
+    lists:zipwith3(fun lists:keyfind/3, lists:duplicate(N, Key), lists:duplicate(N, 1), Lists))
+end,
+ReadCollector = fun(C) ->
+  {_, Infos} = ReadSafe(C, CollectorItems),
+  {Pids, Found} = lists:unzip([X || {_, [_ | _]} = X <- lists:zip(C, Infos)]),
+  Gc = Item(garbage_collection_info, Found),
+  Settings = Item(garbage_collection, Found),
+  Held = lists:zipwith(fun erlang:'+'/2, Item(bin_vheap_size, Gc), Item(bin_old_vheap_size, Gc)),
+  Rest = lists:zip3(Item(heap_size, Found), Item(minor_gcs, Settings),
+    Item(fullsweep_after, Settings)),
+  lists:zip(lists:zip3(Held, Item(total_heap_size, Found), Rest), Pids)
+end,
+Collector = lists:append(lists:map(ReadCollector, Chunks(Candidates, []))),
+Holders = Pids1(lists:sublist(lists:reverse(lists:sort(Collector)), Top)),
+CollectorOf = maps:from_list([{P, C} || {C, P} <- Collector]),
+
+Finalists = lists:usort(Pids1(M1) ++ Pids1(R1) ++ Pids1(Q1) ++ Pids1(H1) ++ Holders
+  ++ Leaders(Rates)) -- [Me, get(reader)],
 ReadRow = fun(C) ->
   {_, Infos} = ReadSafe(C, RowItems),
   [{P, Info} || {P, [_ | _] = Info} <- lists:zip(C, Infos)]
@@ -272,11 +299,12 @@ Registered = fun
 end,
 Answer = fun(L) ->
   [{P, Registered(Name1), maps:get(P, Names, undefined), Mfa(Initial), Mfa(Current), Status, Memory,
-    Length, Reductions, maps:get(P, RateOf, undefined)}
+    Length, Reductions, maps:get(P, RateOf, undefined), maps:get(P, CollectorOf, undefined)}
   || {P, [{_, Name1}, {_, Initial}, {_, Current}, {_, Status}, {_, Memory}, {_, Length},
     {_, Reductions}]} <- L]
 end,
 Finished = Now(),
 {Answer(Rows), Total, get(skipped) + length(get(stuck)), lists:sublist(get(stuck), 100),
- Finished div 1000, (Finished - Start) div 1000, (Finished - Start - Waited) div 1000}.
+ Finished div 1000, (Finished - Start) div 1000, (Finished - Start - Waited) div 1000,
+ erlang:system_info(wordsize)}.
 ]==]

@@ -34,14 +34,14 @@ table.sort(names)
 local failed = false
 for _, name in ipairs(names) do
   print(name)
-  local ok, err = async.run(function()
+  local ok, err = pcall(support.async(function()
     require("bench." .. name .. "_bench")(report)
-  end)
+  end, 1800))
   if not ok then
     failed = true
     print("  failed: " .. tostring(err))
   end
-  async.run(support.cleanup)
+  
 end
 if package.loaded["support.node"] then
   async.run(package.loaded["support.node"].stop_epmd)

@@ -1,7 +1,7 @@
 local beam = require("support.beam")
 local json = require("runtime.json")
 local node = require("support.node")
-local node_memory = require("domains.beam.memory")
+local node_memory = require("domains.node.memory")
 local support = require("support")
 
 local MIB = 1024 * 1024
