@@ -47,10 +47,10 @@ local function limit_mb()
 end
 
 -- The figures are compared on both kinds of node.
-for _, kind in ipairs({ "Erlang", "Elixir" }) do
-  local opts = { name = "beam1", elixir = kind == "Elixir" }
+for _, language in ipairs({ "Erlang", "Elixir" }) do
+  local opts = { name = "beam1", elixir = language == "Elixir" }
 
-  describe("the beam domain on an " .. kind .. " node", function()
+  describe("the beam domain on an " .. language .. " node", function()
     it("takes a snapshot with figures that are the node's own", support.async(function()
       local n, _, d, ctx = start(opts)
       n:eval("fl:procs(2000), fl:atoms(3000), fl:ports(20).")
@@ -115,7 +115,8 @@ for _, kind in ipairs({ "Erlang", "Elixir" }) do
       end
       local terms = get("beam_get_persistent_terms")
       assert.are.equal(n:number("maps:get(count, persistent_term:info())."), terms.count)
-      near(n:number("maps:get(memory, persistent_term:info()) / 1048576."), terms.memory_mb, 0.01,
+      near(n:number("maps:get(memory, persistent_term:info()) / 1048576."), terms.memory_mb,
+        0.01,
         "terms")
     end))
 
@@ -127,8 +128,8 @@ for _, kind in ipairs({ "Erlang", "Elixir" }) do
       assert.are.equal(opts.elixir and n:bytes("'Elixir.System':version().") or json.null,
         system.elixir_version)
       assert.are.equal(8, system.wordsize)
-      near(n:number("element(1, erlang:statistics(wall_clock)) div 1000."), system.uptime_seconds, 1,
-        "uptime")
+      near(n:number("element(1, erlang:statistics(wall_clock)) div 1000."),
+        system.uptime_seconds, 1, "uptime")
       local info = get("get_node_info")
       assert.are.equal(n.name, info.node)
       assert.are.equal("unix", info.os_type)
