@@ -12,6 +12,7 @@ BUILD_PACKAGES := gcc libc6-dev make pkg-config libluajit-5.1-dev lua-luv-dev li
   libcurl4-openssl-dev libssl-dev lua-cjson-dev lua-lpeg-dev libseccomp-dev erlang-dev
 RUN_PACKAGES   := erlang-base
 TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl
+OTP_PACKAGES   := debootstrap debian-archive-keyring
 LINT_PACKAGES  := clang clang-format lua-check
 
 LIBDIR   := $(shell pkg-config --variable=libdir luajit 2>/dev/null)
@@ -41,7 +42,12 @@ WORKER_LINK  := -static-pie -s -Wl,-z,relro,-z,now \
 
 C_FILES   = $(wildcard host/*.[ch] host/worker/*.[ch] tests/*/*.[ch])
 
-.PHONY: all build deps deps-test deps-check run test spec check lint format asan soak bench fuzz \
+# What `make test-otp` runs, with nodes of another Debian release than this machine's.
+OTP_SUITE := trixie
+OTP_RELEASE := 27
+OTP_SPECS := support/node releases target sweep_spec term_spec dist_ detector/node domains/ e2e/attach
+
+.PHONY: all build deps deps-test deps-check run test test-otp spec check lint format asan soak bench fuzz \
   fuzzers install clean help
 
 all: build
@@ -100,6 +106,13 @@ test: deps-test
 spec:
 	@$(B)/beamlens lua tests/runner.lua $(T)
 
+test-otp: deps-test
+	@.ci/install-packages $(OTP_PACKAGES)
+	@tests/nodes/debian-root $(OTP_SUITE)
+	@$(MAKE) --no-print-directory build
+	@BEAMLENS_TEST_RUN='tests/nodes/in-root build/otp/$(OTP_SUITE)' BEAMLENS_TEST_OTP=$(OTP_RELEASE) \
+	  $(MAKE) --no-print-directory spec T='$(or $(T),$(OTP_SPECS))'
+
 soak: deps-test
 	@$(MAKE) --no-print-directory build
 	@$(B)/beamlens lua tests/runner.lua soak$(if $(T),/$(T))
@@ -154,6 +167,7 @@ help:
 	@echo 'make run          all set-up, then watch a sample Erlang node (or BEAMLENS_NODE)'
 	@echo 'make test [T=x]   all set-up, then the specs (whose file name contains x)'
 	@echo 'make check        lint, -Werror with gcc and clang, specs plain and under ASan and UBSan'
+	@echo 'make test-otp     the specs that touch nodes, with nodes of Erlang/OTP 27 (as root; 0.3 GiB)'
 	@echo 'make soak         the cases that take longer than 20 s'
 	@echo 'make fuzz         fuzz what reads bytes of others, FUZZ_SECONDS=20 for each'
 	@echo 'make deps         install the Debian packages to build and run'

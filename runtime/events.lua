@@ -107,7 +107,7 @@ return {
     with(WATCHER, "snapshot_id", "data")),
 
   ["beamlens.node.up"] = event("The connection to a node stands.", TOOK,
-    { "node", "otp_release", "creation", "own_name", "loaded" }),
+    { "node", "otp_release", "tested", "creation", "own_name", "loaded" }),
   ["beamlens.node.down"] = event("No connection to a node; it is tried again after `retry_ms`.",
     { "retry_ms" }, { "node", "code", "error", "was_up" }),
   ["beamlens.node.unresponsive"] = event("The node answers no call although the connection stands.",

@@ -1,6 +1,7 @@
 --- The event stream of `run`: every telemetry event as a line of JSON, or short lines for people.
 
 local json = require("runtime.json")
+local releases = require("runtime.releases")
 local telemetry = require("runtime.telemetry")
 local units = require("runtime.units")
 
@@ -185,6 +186,7 @@ function M.new(opts)
     key_metrics = opts.key_metrics,
     calm_at = {}, -- "watcher node" -> when its last line was printed
     shown = {}, -- "watcher node" -> true after its first figures
+    untested = {}, -- node -> the release of which it was said that it is not tested
   }, log_mt)
   assert(opts.telemetry:attach_many("beamlens-log", telemetry.event_names(), function(...)
     self:on_event(...)
@@ -218,6 +220,16 @@ local function figures_line(self, metadata)
   return "figures " .. table.concat(parts, ", ")
 end
 
+-- What a release that is not tested may mean is worth one line, not one at each reconnect.
+local function warn_untested(self, metadata)
+  local node, release = metadata.node, metadata.otp_release
+  if metadata.tested == false and self.untested[node] ~= release then
+    self.untested[node] = release
+    self:write(nil, painter(self)("warning", "note") .. " "
+      .. releases.untested_line(node, release))
+  end
+end
+
 function Log:on_event(event, measurements, metadata)
   local now = self.clock.wall_ms()
   if self.format == "json" then
@@ -235,6 +247,9 @@ function Log:on_event(event, measurements, metadata)
   end
   if line then
     self:write(metadata.watcher, line)
+  end
+  if event == "beamlens.node.up" then
+    warn_untested(self, clean(metadata, 1))
   end
 end
 

@@ -158,7 +158,8 @@ end
 ---@return { status: string, since_ms: number, code?: string, err?: string, info?: table }
 --- `status` is "connecting" (before the first result), "up", "unresponsive", "down" or "refused";
 --- `info` is of the last connection: otp_release, creation, own_name, uptime_ms (at attach),
---- schedulers_online, loaded, and eval (false: only plain calls go) with eval_err.
+--- tested (whether the release is; nil where it is not known), schedulers_online, loaded, and eval
+--- (false: only plain calls go) with eval_err.
 function Target:status()
   local state, info = self.state, self.info
   if info then
@@ -246,6 +247,7 @@ function Target:came_up(link, facts, took_ms)
   self.telemetry:execute("beamlens.node.up", { duration = took_ms }, {
     node = self.node,
     otp_release = facts.otp_release,
+    tested = facts.tested,
     creation = facts.creation,
     own_name = facts.own_name,
     loaded = facts.loaded,

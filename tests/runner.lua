@@ -1,7 +1,7 @@
--- Runs the specs with busted inside the host: beamlens lua tests/runner.lua [PATTERN]
+-- Runs the specs with busted inside the host: beamlens lua tests/runner.lua [PATTERN...]
 --
--- PATTERN is part of a spec's path below tests/. The long cases are in tests/soak and run only when
--- PATTERN begins with "soak". Ends with the line `N passed, N failed, N skipped`.
+-- A PATTERN is part of a spec's path below tests/. The long cases are in tests/soak and run only
+-- when the first PATTERN begins with "soak". Ends with the line `N passed, N failed, N skipped`.
 
 local uv = require("luv")
 
@@ -10,8 +10,17 @@ setmetatable(_G, nil)
 package.path = "tests/?.lua;tests/?/init.lua;/usr/share/lua/5.1/?.lua;/usr/share/lua/5.1/?/init.lua"
 package.cpath = "/usr/lib/x86_64-linux-gnu/lua/5.1/?.so"
 
-local pattern = arg[1] or ""
-local root = pattern:find("^soak") and "tests/soak" or "tests"
+local patterns = #arg > 0 and { unpack(arg) } or { "" }
+local root = patterns[1]:find("^soak") and "tests/soak" or "tests"
+
+local function is_wanted(path)
+  for _, pattern in ipairs(patterns) do
+    if path:sub(#"tests/" + 1):find(pattern, 1, true) then
+      return true
+    end
+  end
+  return false
+end
 
 local function spec_files(dir, found)
   local scan = assert(uv.fs_scandir(dir))
@@ -19,7 +28,7 @@ local function spec_files(dir, found)
     local path = dir .. "/" .. name
     if kind == "directory" and name ~= "soak" then
       spec_files(path, found)
-    elseif name:find("_spec%.lua$") and path:sub(#"tests/" + 1):find(pattern, 1, true) then
+    elseif name:find("_spec%.lua$") and is_wanted(path) then
       found[#found + 1] = path
     end
   end
@@ -29,7 +38,7 @@ end
 local files = spec_files(root, {})
 table.sort(files)
 if #files == 0 then
-  io.stderr:write(("no spec has %q in its path\n"):format(pattern))
+  io.stderr:write(("no spec has %q in its path\n"):format(table.concat(patterns, " ")))
   return 2
 end
 

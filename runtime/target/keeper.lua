@@ -5,6 +5,7 @@ local async = require("runtime.async")
 local dist = require("host.dist")
 local link = require("runtime.target.link")
 local own_names = require("runtime.target.own_names")
+local releases = require("runtime.releases")
 local uv = require("luv")
 
 local M = {}
@@ -87,6 +88,7 @@ function Keeper:attach(l)
   for _, question in ipairs(questions) do
     question:join()
   end
+  facts.tested = releases.is_tested(facts.otp_release)
   return facts
 end
 

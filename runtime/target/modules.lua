@@ -10,12 +10,12 @@ local dist = require("host.dist")
 local M = {}
 
 -- What erl_scan, erl_parse, erl_eval and io_lib:format/3 need at run time, found on bare nodes of
--- OTP 25: all but erl_parse, erl_eval, lists, maps, orddict, binary and unicode are absent at boot
--- in interactive mode. erl_features is that of newer ones.
+-- OTP 25 and 27: all but erl_parse, erl_eval, lists, maps, orddict, binary and unicode are absent
+-- at boot in interactive mode. erl_features is that of newer ones, which also make funs with sets.
 M.EVAL = {
   "erl_scan", "erl_anno", "erl_parse", "erl_eval", "erl_internal", "erl_bits", "eval_bits", "epp",
   "erl_features", "erl_lint", "otp_internal", "io_lib", "io_lib_format", "io_lib_pretty", "lists",
-  "maps", "orddict", "ordsets", "string", "unicode", "unicode_util", "binary",
+  "maps", "orddict", "ordsets", "sets", "string", "unicode", "unicode_util", "binary",
 }
 
 -- Of those, the ones that every release with evaluation has; the rest may come and go with OTP.

@@ -46,40 +46,180 @@ local function limit_mb()
   return least / MIB, found
 end
 
-describe("the beam domain", function()
-  it("takes a snapshot with figures that are the node's own", support.async(function()
-    local n, _, d, ctx = start()
-    n:eval("fl:procs(2000), fl:atoms(3000), fl:ports(20).")
-    assert(d:snapshot(ctx))
-    local data = assert(d:snapshot(ctx))
-    local function says(source)
-      return n:number(source)
-    end
-    for key, tolerance in pairs({ process_count = 2, process_limit = 0, port_count = 0,
-      port_limit = 0, atom_count = 200, atom_limit = 0, schedulers_online = 0, ets_count = 0 }) do
-      near(says(("erlang:system_info(%s)."):format(key)), data[key], tolerance, key)
-    end
-    for _, kind in ipairs({ "process", "port", "atom" }) do
-      near(data[kind .. "_count"] / data[kind .. "_limit"] * 100,
-        data[kind .. "_utilization_pct"], 0.006, kind)
-    end
-    for key, class in pairs({ memory_total_mb = "total", memory_ets_mb = "ets",
-      memory_code_mb = "code", memory_binary_mb = "binary" }) do
-      near(says(("erlang:memory(%s) / 1048576."):format(class)), data[key], 2, key)
-    end
-    local statm = read_file(("/proc/%s/statm"):format(
-      n:eval("list_to_integer(os:getpid()).")))
-    local page = says("list_to_integer(string:trim(os:cmd(\"getconf PAGESIZE\"))).")
-    near(tonumber(statm:match("^%d+ (%d+)")) * page / MIB, data.memory_rss_mb, 4, "rss")
-    local limit = limit_mb()
-    near(limit, data.memory_limit_mb, 0.01, "limit")
-    near(data.memory_rss_mb / limit * 100, data.memory_utilization_pct, 0.006, "memory")
-    assert.are.equal("rss", data.memory_basis)
-    near(says("element(1, erlang:statistics(wall_clock)) / 1000."), data.uptime_s, 1.5, "uptime")
-    near(says("erlang:monotonic_time(millisecond)."), data.mono_ms, 3000, "mono_ms")
-    assert.is_true(data.scheduler_run_queue >= 0 and data.dirty_io_run_queue == 0)
-  end))
+-- The figures are compared on both kinds of node.
+for _, language in ipairs({ "Erlang", "Elixir" }) do
+  local opts = { name = "beam1", elixir = language == "Elixir" }
 
+  describe("the beam domain on an " .. language .. " node", function()
+    it("takes a snapshot with figures that are the node's own", support.async(function()
+      local n, _, d, ctx = start(opts)
+      n:eval("fl:procs(2000), fl:atoms(3000), fl:ports(20).")
+      assert(d:snapshot(ctx))
+      local data = assert(d:snapshot(ctx))
+      local function says(source)
+        return n:number(source)
+      end
+      for key, tolerance in pairs({ process_count = 2, process_limit = 0, port_count = 0,
+        port_limit = 0, atom_count = 200, atom_limit = 0, schedulers_online = 0, ets_count = 0 }) do
+        near(says(("erlang:system_info(%s)."):format(key)), data[key], tolerance, key)
+      end
+      for _, kind in ipairs({ "process", "port", "atom" }) do
+        near(data[kind .. "_count"] / data[kind .. "_limit"] * 100,
+          data[kind .. "_utilization_pct"], 0.006, kind)
+      end
+      for key, class in pairs({ memory_total_mb = "total", memory_ets_mb = "ets",
+        memory_code_mb = "code", memory_binary_mb = "binary" }) do
+        near(says(("erlang:memory(%s) / 1048576."):format(class)), data[key], 2, key)
+      end
+      local statm = read_file(("/proc/%s/statm"):format(
+        n:eval("list_to_integer(os:getpid()).")))
+      local page = says("list_to_integer(string:trim(os:cmd(\"getconf PAGESIZE\"))).")
+      near(tonumber(statm:match("^%d+ (%d+)")) * page / MIB, data.memory_rss_mb, 4, "rss")
+      local limit = limit_mb()
+      near(limit, data.memory_limit_mb, 0.01, "limit")
+      near(data.memory_rss_mb / limit * 100, data.memory_utilization_pct, 0.006, "memory")
+      assert.are.equal("rss", data.memory_basis)
+      near(says("element(1, erlang:statistics(wall_clock)) / 1000."), data.uptime_s, 1.5, "uptime")
+      near(says("erlang:monotonic_time(millisecond)."), data.mono_ms, 3000, "mono_ms")
+      assert.is_true(data.scheduler_run_queue >= 0 and data.dirty_io_run_queue == 0)
+    end))
+
+    it("reads memory, counts, atoms, schedulers and persistent terms", support.async(function()
+      local n, get = start(opts)
+      n:eval([[
+        persistent_term:put(fl_term, lists:seq(1, 100000)),
+        fl:procs(500), fl:atoms(1000), fl:ports(7),
+        fl:labelled(ballast, 4000000), timer:sleep(200),
+        [garbage_collect(P) || P <- processes()].]])
+      local memory = get("beam_get_memory")
+      for _, class in ipairs({ "total", "processes", "processes_used", "system", "binary", "ets",
+        "code" }) do
+        near(n:number(("erlang:memory(%s) / 1048576."):format(class)), memory[class .. "_mb"], 3,
+          class)
+      end
+      near(memory.total_mb, memory.processes_mb + memory.system_mb, 0.02, "one moment")
+      local counts = get("beam_get_processes")
+      near(n:number("erlang:system_info(process_count)."), counts.process_count, 2, "processes")
+      near(n:number("erlang:system_info(port_count)."), counts.port_count, 0, "ports")
+      assert.are.equal(n:number("erlang:system_info(process_limit)."), counts.process_limit)
+      assert.are.equal(n:number("erlang:system_info(port_limit)."), counts.port_limit)
+      local atoms = get("beam_get_atoms")
+      near(n:number("erlang:system_info(atom_count)."), atoms.atom_count, 100, "atoms")
+      assert.are.equal(n:number("erlang:system_info(atom_limit)."), atoms.atom_limit)
+      near(n:number("erlang:memory(atom) / 1048576."), atoms.atom_mb, 0.02, "atom_mb")
+      near(n:number("erlang:memory(atom_used) / 1048576."), atoms.atom_used_mb, 0.02, "atom_used")
+      local schedulers = get("beam_get_schedulers")
+      for _, key in ipairs({ "schedulers", "schedulers_online", "dirty_cpu_schedulers_online",
+        "dirty_io_schedulers" }) do
+        assert.are.equal(n:number(("erlang:system_info(%s)."):format(key)), schedulers[key], key)
+      end
+      local terms = get("beam_get_persistent_terms")
+      assert.are.equal(n:number("maps:get(count, persistent_term:info())."), terms.count)
+      near(n:number("maps:get(memory, persistent_term:info()) / 1048576."), terms.memory_mb,
+        0.01,
+        "terms")
+    end))
+
+    it("knows the node's versions", support.async(function()
+      local n, get = start(opts)
+      local system = get("beam_get_system")
+      assert.are.equal(n.name, system.node)
+      assert.are.equal(n:bytes("erlang:system_info(otp_release)."), system.otp_release)
+      assert.are.equal(opts.elixir and n:bytes("'Elixir.System':version().") or json.null,
+        system.elixir_version)
+      assert.are.equal(8, system.wordsize)
+      near(n:number("element(1, erlang:statistics(wall_clock)) div 1000."),
+        system.uptime_seconds, 1, "uptime")
+      local info = get("get_node_info")
+      assert.are.equal(n.name, info.node)
+      assert.are.equal("unix", info.os_type)
+      assert.are.equal("linux", info.os_name)
+    end))
+
+    it("ranks processes by each order, as the node does", support.async(function()
+      local n, get = start(opts)
+      n:eval([[
+        fl:selective('Elixir.Shop.Orders', 20000), fl:selective(second, 3000),
+        fl:labelled(<<"big one">>, 3000000), fl:slow_consumer(growing, 1000, 1),
+        fl:spin(spinner), fl:procs(100), timer:sleep(300).]])
+      local top, meta = get("beam_top_processes", 3, "queue")
+      assert.are.equal("message_queue", top.sort_by)
+      assert.are.same({ 3, 3, 0 }, { top.showing, top.limit, top.offset })
+      assert.are.equal(3, #top.processes)
+      assert.are.equal("Shop.Orders", top.processes[1].name)
+      assert.are.equal(20000, top.processes[1].message_queue)
+      assert.are.equal("second", top.processes[2].name)
+      near(n:number("erlang:system_info(process_count)."), top.total_processes, 2, "processes")
+      assert.are.same({ total = top.total_processes, returned = 3, skipped = 0,
+        took_ms = meta.took_ms }, meta)
+      assert.matches("^20..%-..%-..T..:..:..%....Z$", top.sampled_at)
+
+      top = get("beam_top_processes")
+      assert.are.same({ 10, "memory" }, { top.limit, top.sort_by })
+      assert.are.equal("big one", top.processes[1].name)
+      for i = 2, #top.processes do
+        assert.is_true(top.processes[i - 1].memory_kb >= top.processes[i].memory_kb)
+      end
+      local function leader(order)
+        return get("beam_top_processes", 1, order).processes[1].name
+      end
+      assert.are.equal("growing", leader("message_queue_per_s"))
+      assert.are.equal("spinner", leader("reductions_per_s"))
+      assert.are.equal(50, #get("beam_top_processes", 50, "reductions").processes)
+    end))
+  end)
+end
+
+describe("the beam domain's names of Elixir's things", function()
+  it("are as Elixir writes them", support.async(function()
+    local n, get = start({ name = "beam1", elixir = true })
+    n:eval([=[
+      {_, _} = 'Elixir.Code':eval_string(<<"
+        defmodule Shop.Orders do
+          use GenServer
+          def init(state), do: {:ok, state}
+          def handle_call(:stall, _from, state) do
+            receive do
+              :never -> {:reply, :ok, state}
+            end
+          end
+        end">>),
+      Start = fun(Options) ->
+        {ok, Pid} = 'Elixir.GenServer':start('Elixir.Shop.Orders', lists:seq(1, 200000), Options),
+        Pid
+      end,
+      Named = Start([{name, 'Elixir.Shop.Orders'}]),
+      Named ! {'$gen_call', {self(), make_ref()}, stall},
+      [Named ! N || N <- lists:seq(1, 300)],
+      Label = fun(L) ->
+        case erlang:function_exported(proc_lib, set_label, 1) of
+          true -> proc_lib:set_label(L);
+          false -> put('$process_label', L)
+        end
+      end,
+      [spawn(fun() ->
+        Label(L), put(ballast, lists:seq(1, 300000)), receive never -> ok end
+      end) || L <- [{'Elixir.Shop.Cart', 7}, <<"import">>, 'Elixir.Shop.Stock']],
+      Start([]), timer:sleep(300).]=])
+    local rows = {}
+    for _, row in ipairs(get("beam_top_processes", 50).processes) do
+      rows[row.name] = row
+      assert.is_nil(row.name:find("Elixir.", 1, true))
+      assert.is_nil(tostring(row.current_function):find("Elixir.", 1, true))
+    end
+    assert.are.equal("Shop.Orders.handle_call/3", rows["Shop.Orders"].current_function)
+    assert.are.equal(300, rows["Shop.Orders"].message_queue)
+    assert.are.equal(n:eval("pid_to_list(whereis('Elixir.Shop.Orders'))."):match("<[%d.]+>"),
+      rows["Shop.Orders"].pid)
+    assert.are.equal("gen_server:loop/7", rows["Shop.Orders.init/1"].current_function)
+    for _, label in ipairs({ "{Shop.Cart,7}", "import", "Shop.Stock" }) do
+      assert.is_truthy(rows[label], label)
+    end
+    assert.is_truthy(rows["Logger"] or rows["elixir_config"] or rows["Logger.Supervisor"])
+  end))
+end)
+
+describe("the beam domain", function()
   it("documents each metric of its snapshot, and the six fixed ones are there",
     support.async(function()
       local _, _, d, ctx = start()
@@ -104,90 +244,6 @@ describe("the beam domain", function()
     for _, callback in ipairs(d:callbacks()) do
       beam.check_returns(callback, (get(callback.name, callback.name == "sleep" and 1 or nil)))
     end
-  end))
-
-  it("reads memory, counts, atoms, schedulers and persistent terms", support.async(function()
-    local n, get = start()
-    n:eval([[
-      persistent_term:put(fl_term, lists:seq(1, 100000)),
-      fl:procs(500), fl:atoms(1000), fl:ports(7),
-      fl:labelled(ballast, 4000000), timer:sleep(200),
-      [garbage_collect(P) || P <- processes()].]])
-    local memory = get("beam_get_memory")
-    for _, class in ipairs({ "total", "processes", "processes_used", "system", "binary", "ets",
-      "code" }) do
-      near(n:number(("erlang:memory(%s) / 1048576."):format(class)), memory[class .. "_mb"], 3,
-        class)
-    end
-    near(memory.total_mb, memory.processes_mb + memory.system_mb, 0.02, "one moment")
-    local counts = get("beam_get_processes")
-    near(n:number("erlang:system_info(process_count)."), counts.process_count, 2, "processes")
-    near(n:number("erlang:system_info(port_count)."), counts.port_count, 0, "ports")
-    assert.are.equal(n:number("erlang:system_info(process_limit)."), counts.process_limit)
-    assert.are.equal(n:number("erlang:system_info(port_limit)."), counts.port_limit)
-    local atoms = get("beam_get_atoms")
-    near(n:number("erlang:system_info(atom_count)."), atoms.atom_count, 100, "atoms")
-    assert.are.equal(n:number("erlang:system_info(atom_limit)."), atoms.atom_limit)
-    near(n:number("erlang:memory(atom) / 1048576."), atoms.atom_mb, 0.02, "atom_mb")
-    near(n:number("erlang:memory(atom_used) / 1048576."), atoms.atom_used_mb, 0.02, "atom_used")
-    local schedulers = get("beam_get_schedulers")
-    for _, key in ipairs({ "schedulers", "schedulers_online", "dirty_cpu_schedulers_online",
-      "dirty_io_schedulers" }) do
-      assert.are.equal(n:number(("erlang:system_info(%s)."):format(key)), schedulers[key], key)
-    end
-    local terms = get("beam_get_persistent_terms")
-    assert.are.equal(n:number("maps:get(count, persistent_term:info())."), terms.count)
-    near(n:number("maps:get(memory, persistent_term:info()) / 1048576."), terms.memory_mb, 0.01,
-      "terms")
-  end))
-
-  it("knows the node's versions, and Elixir's where it runs", support.async(function()
-    local n, get = start()
-    local system = get("beam_get_system")
-    assert.are.equal(n.name, system.node)
-    assert.are.equal(n:bytes("erlang:system_info(otp_release)."), system.otp_release)
-    assert.are.equal(json.null, system.elixir_version)
-    assert.are.equal(8, system.wordsize)
-    near(n:number("element(1, erlang:statistics(wall_clock)) div 1000."), system.uptime_seconds, 1,
-      "uptime")
-    n:eval("ok = application:load({application, elixir, [{vsn, \"1.17.3\"}]}).")
-    assert.are.equal("1.17.3", get("beam_get_system").elixir_version)
-    local info = get("get_node_info")
-    assert.are.equal(n.name, info.node)
-    assert.are.equal("unix", info.os_type)
-    assert.are.equal("linux", info.os_name)
-  end))
-
-  it("ranks processes by each order, as the node does", support.async(function()
-    local n, get = start()
-    n:eval([[
-      fl:selective('Elixir.Shop.Orders', 20000), fl:selective(second, 3000),
-      fl:labelled(<<"big one">>, 3000000), fl:slow_consumer(growing, 1000, 1),
-      fl:spin(spinner), fl:procs(100), timer:sleep(300).]])
-    local top, meta = get("beam_top_processes", 3, "queue")
-    assert.are.equal("message_queue", top.sort_by)
-    assert.are.same({ 3, 3, 0 }, { top.showing, top.limit, top.offset })
-    assert.are.equal(3, #top.processes)
-    assert.are.equal("Shop.Orders", top.processes[1].name)
-    assert.are.equal(20000, top.processes[1].message_queue)
-    assert.are.equal("second", top.processes[2].name)
-    near(n:number("erlang:system_info(process_count)."), top.total_processes, 2, "processes")
-    assert.are.same({ total = top.total_processes, returned = 3, skipped = 0,
-      took_ms = meta.took_ms }, meta)
-    assert.matches("^20..%-..%-..T..:..:..%....Z$", top.sampled_at)
-
-    top = get("beam_top_processes")
-    assert.are.same({ 10, "memory" }, { top.limit, top.sort_by })
-    assert.are.equal("big one", top.processes[1].name)
-    for i = 2, #top.processes do
-      assert.is_true(top.processes[i - 1].memory_kb >= top.processes[i].memory_kb)
-    end
-    local function leader(order)
-      return get("beam_top_processes", 1, order).processes[1].name
-    end
-    assert.are.equal("growing", leader("message_queue_per_s"))
-    assert.are.equal("spinner", leader("reductions_per_s"))
-    assert.are.equal(50, #get("beam_top_processes", 50, "reductions").processes)
   end))
 
   it("refuses wrong arguments with what is allowed", support.async(function()

@@ -8,6 +8,9 @@
 --   node.start({ name = "t2", elixir = true })      -- the same, started as Elixir starts one
 --
 -- A node that a case leaves running is stopped when the case ends.
+--
+-- With BEAMLENS_TEST_RUN, a command and its first arguments, the nodes are started through that:
+-- `env PATH=/opt/otp-28/bin:$PATH` or `tests/nodes/in-root build/otp/trixie`.
 
 local async = require("runtime.async")
 local support = require("support")
@@ -156,8 +159,24 @@ local function command_line(self, opts, control_port)
   return "elixir", { "--erl", table.concat(args, " "), "--no-halt", "-e", ELIXIR_START }
 end
 
+-- A command line that runs another through BEAMLENS_TEST_RUN.
+local function run_through(command, args)
+  local words = {}
+  for word in (os.getenv("BEAMLENS_TEST_RUN") or ""):gmatch("%S+") do
+    words[#words + 1] = word
+  end
+  if #words == 0 then
+    return command, args
+  end
+  words[#words + 1] = command
+  for _, argument in ipairs(args) do
+    words[#words + 1] = argument
+  end
+  return table.remove(words, 1), words
+end
+
 local function spawn_node(self, opts, control_port)
-  local command, args = command_line(self, opts, control_port)
+  local command, args = run_through(command_line(self, opts, control_port))
   local fd = assert(uv.fs_open(self.log_path, "w", 384))
   local handle, pid = uv.spawn(command, { args = args, env = environment(opts.env),
     stdio = { nil, fd, fd } }, function()

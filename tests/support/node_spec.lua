@@ -21,6 +21,13 @@ describe("the test node", function()
     assert.are.equal("", n:log())
   end))
 
+  it("is of the release that was asked for", support.async(function()
+    local n = node.start({ name = "support1" })
+    local release = n:bytes("erlang:system_info(otp_release).")
+    assert.matches("^%d+$", release)
+    assert.are.equal(os.getenv("BEAMLENS_TEST_OTP") or release, release)
+  end))
+
   it("may be one of Elixir, with its applications", support.async(function()
     local n = node.start({ name = "support1", elixir = true })
     assert.are.equal("support1@localhost", n:eval("node()."))
