@@ -219,6 +219,9 @@ local function run(opts)
     format = opts.log or (host.output.is_terminal and "text" or "json"),
     key_metrics = function(name)
       return host.app:key_metrics(name)
+    end,
+    extent = function()
+      return host.app:extent()
     end })
   core.set_error_hook(warn)
   local release_signals = handle_signals(host)
