@@ -198,7 +198,10 @@ function Cluster:is_known(member)
       end
     end
   end
-  return answered and false or nil
+  if answered then
+    return false
+  end
+  return nil
 end
 
 -- Whether the epmd of a member's host lists it. One that does not answer lists nobody.
@@ -220,18 +223,18 @@ end
 
 -- Counts for how long a member has been absent; it leaves when that is long enough.
 function Cluster:check_member(member, step_ms)
-  if is_up(member) or self:is_known(member) then
+  local is_known = is_up(member) or self:is_known(member)
+  if is_known == false then
+    is_known = self:is_registered(member) or is_up(member)
+  end
+  if is_known then
     member.absent_ms = 0
-  elseif self:is_known(member) == false then
-    if self:is_registered(member) or is_up(member) then
-      member.absent_ms = 0
-      return
-    end
+  elseif is_known == false then
     member.absent_ms = member.absent_ms + step_ms
-    if member.absent_ms >= self.leave_ms and self.members[member.name] == member then
-      self:forget(member)
-      self.on_left(member.name)
-    end
+  end
+  if member.absent_ms >= self.leave_ms and self.members[member.name] == member then
+    self:forget(member)
+    self.on_left(member.name)
   end
 end
 
