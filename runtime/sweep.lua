@@ -255,6 +255,8 @@ function Sweep:loop()
       local pause_ms = pass and started_ms + self:interval_ms(pass) - self.clock.now_ms()
         or math.max(RETRY_MS, self.min_interval_ms)
       async.sleep(math.max(0, pause_ms))
+    else
+      async.sleep(RETRY_MS) -- a refusal ends the wait at once
     end
   end
 end
