@@ -95,6 +95,7 @@ function Detector:on_sample(sample)
     self:forget_life(before)
   end
   self.rules:evaluate(sample)
+  self.history:release()
   return true
 end
 
