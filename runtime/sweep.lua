@@ -133,6 +133,21 @@ local function read_row(self, tuple)
   }
 end
 
+-- The row of the pass before where nothing changed: passes are kept, and most processes are idle.
+local function unless_same(row, before)
+  for field, value in pairs(before and row or {}) do
+    if before[field] ~= value then
+      return row
+    end
+  end
+  for field in pairs(before or {}) do
+    if row[field] == nil then
+      return row
+    end
+  end
+  return before or row
+end
+
 local function ranked(rows, field)
   local list = {}
   for _, row in pairs(rows) do
@@ -174,8 +189,10 @@ end
 
 function Sweep:read(answer)
   local rows, terms = {}, {}
+  local last = self.pass and self.pass.processes or {}
   for _, tuple in ipairs(answer[1]) do
     local row = read_row(self, tuple)
+    row = unless_same(row, last[row.pid])
     rows[row.pid], terms[row.pid] = row, tuple[1]
   end
   local unanswered = {}

@@ -21,6 +21,9 @@ local uv = require("luv")
 local M = {}
 
 local STOP_WITHIN_MS = 2000
+-- The collector begins anew when the heap has grown by a quarter, not when it has doubled: much of
+-- what is kept (histories) lives long, and there is time enough to look at it more often.
+local GC_PAUSE_PCT = 125
 
 M.options = {
   node = { arg = "NAME", doc = "watch this node instead of the files' own" },
@@ -273,6 +276,7 @@ function M.main(args)
     print(options.help("run FILE|DIR... [OPTION...]", M.options))
     return 0
   end
+  collectgarbage("setpause", GC_PAUSE_PCT)
   local ok, status = async.run(run, opts)
   core.set_error_hook(nil)
   if not ok then

@@ -15,6 +15,20 @@ local seconds, count, watchers = tonumber(arg[1]) or 60, tonumber(arg[2]) or 50,
 
 local TICKS_PER_S = 100
 
+-- Part of the watcher file: has the host say how much of its Lua heap is in use.
+local HEAP = [[
+local said = 0
+local function say_heap()
+  if os.time() - said >= 20 then
+    said = os.time()
+    local before = collectgarbage("count")
+    collectgarbage()
+    io.stderr:write(("heap      %.1f MB, of which %.1f MB in use\n"):format(before / 1024,
+      collectgarbage("count") / 1024))
+  end
+end
+]]
+
 local function read(path)
   local file = io.open(path)
   local text = file and file:read("*a") or ""
@@ -48,11 +62,12 @@ end
 local function watcher_file(names)
   local list = {}
   for i = 1, watchers do
-    list[i] = ('{ name = "w%d", domain = "beam", node = { "%s" } },'):format(i,
+    list[i] = ('{ name = "w%d", domain = "beam", handlers = {'
+      .. ' { "heap", "beamlens.sampler.sample", say_heap } }, node = { "%s" } },'):format(i,
       table.concat(names, '", "'))
   end
   return support.write_file(support.tmp_path("fifty.lua"),
-    "return {\n" .. table.concat(list, "\n") .. "\n}\n")
+    HEAP .. "return {\n" .. table.concat(list, "\n") .. "\n}\n")
 end
 
 local function report(b)
