@@ -27,6 +27,7 @@ local REMEMBERED_COSTS = 20
 local BASE_COST_MS = 100 -- no pass costs more than this and 10 µs per process, however long it took
 local COST_PER_PROCESS_MS = 0.01
 local MAX_COPIED_BYTES = 64 * 1024 * 1024
+local IDLE_REDUCTIONS = 16 -- so far may the figure of an idle process be behind
 local ORDERS = {
   memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
   reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
@@ -54,7 +55,7 @@ local ORDERS = {
 ---@field skipped integer Not looked at: out of time, or they did not answer.
 ---@field unanswered string[] The pids that did not answer, at most 100.
 ---@field partial boolean
----@field processes table<string, sweep.Row> By pid.
+---@field processes table<string, sweep.Row> By pid. Passes share the rows of idle processes.
 ---@field top table<string, string[]> Pids by order, at most 50 each.
 
 ---@class sweep.Sweep
@@ -133,19 +134,23 @@ local function read_row(self, tuple)
   }
 end
 
--- The row of the pass before where nothing changed: passes are kept, and most processes are idle.
-local function unless_same(row, before)
-  for field, value in pairs(before and row or {}) do
-    if before[field] ~= value then
+-- The row of the pass before where nothing happened since: passes are kept, and most processes are
+-- idle. To be looked at costs one some 3 reductions each time.
+local function unless_idle(row, before)
+  if not before or row.reductions - before.reductions > IDLE_REDUCTIONS then
+    return row
+  end
+  for field, value in pairs(row) do
+    if before[field] ~= value and field ~= "reductions" then
       return row
     end
   end
-  for field in pairs(before or {}) do
+  for field in pairs(before) do
     if row[field] == nil then
       return row
     end
   end
-  return before or row
+  return before
 end
 
 local function ranked(rows, field)
@@ -192,7 +197,7 @@ function Sweep:read(answer)
   local last = self.pass and self.pass.processes or {}
   for _, tuple in ipairs(answer[1]) do
     local row = read_row(self, tuple)
-    row = unless_same(row, last[row.pid])
+    row = unless_idle(row, last[row.pid])
     rows[row.pid], terms[row.pid] = row, tuple[1]
   end
   local unanswered = {}
