@@ -21,9 +21,9 @@ local uv = require("luv")
 local M = {}
 
 local STOP_WITHIN_MS = 2000
--- The collector begins anew when the heap has grown by a quarter, not when it has doubled: much of
--- what is kept (histories) lives long, and there is time enough to look at it more often.
-local GC_PAUSE_PCT = 125
+-- The collector begins anew when the heap has grown by a tenth, not when it has doubled, and goes
+-- through it quickly: much of what is kept (histories) lives long, and there is time enough.
+local GC_PAUSE_PCT, GC_STEP_PCT = 110, 400
 
 M.options = {
   node = { arg = "NAME", doc = "watch this node instead of the files' own" },
@@ -277,6 +277,7 @@ function M.main(args)
     return 0
   end
   collectgarbage("setpause", GC_PAUSE_PCT)
+  collectgarbage("setstepmul", GC_STEP_PCT)
   local ok, status = async.run(run, opts)
   core.set_error_hook(nil)
   if not ok then
