@@ -1,19 +1,12 @@
---- The running host: builds one target, sweep and reachability watch per node, and one detector,
---- executor and supervised watcher per policy, and starts and stops them in order.
+--- The running host: the nodes that the policies name and those of the clusters that they follow,
+--- a node unit for each, and a watcher per policy and node. Starts and stops them in order.
 
 local async = require("runtime.async")
-local clients = require("runtime.clients")
-local detector = require("runtime.detector")
-local domain = require("runtime.domain")
-local executor = require("runtime.executor")
-local loader_module = require("runtime.loader")
-local prompts = require("runtime.prompts")
-local reachability = require("runtime.reachability")
-local suggest = require("runtime.suggest")
-local sweep = require("runtime.sweep")
-local target = require("runtime.target")
-local units = require("runtime.units")
-local watcher = require("runtime.watcher")
+local cluster = require("runtime.cluster")
+local introduction = require("runtime.app.introduction")
+local node_unit = require("runtime.app.node_unit")
+local parts = require("runtime.app.parts")
+local policy_nodes = require("runtime.policy.nodes")
 
 local M = {}
 
@@ -26,10 +19,12 @@ local REFUSALS = {
 -- A line about a domain shows this many of its metrics: they stand first in the domain's file.
 local KEY_METRICS = 6
 
--- A pass itself takes a second, in which it measures rates.
-local MIN_SWEEP_MS = 2000
+-- Nodes are started one after the other.
+local BETWEEN_NODES_MS = 20
 
 ---@class app.App
+---@field nodes table<string, node_unit.NodeUnit> By name.
+---@field units unit.Unit[] Of all nodes.
 local App = {}
 local app_mt = { __index = App }
 
@@ -45,26 +40,21 @@ local app_mt = { __index = App }
 ---@field own_name? string
 ---@field epmd_port? integer
 ---@field beamlens table The public module, for users' files.
+---@field cluster? { ask_ms?: number, leave_ms?: number, limit?: integer } See runtime/cluster.lua.
 
 --- Builds everything; nothing runs and nothing connects yet.
 ---@param opts app.Options
 ---@return app.App?
 ---@return string[]? errors `FILE:LINE: message` each.
 function M.new(opts)
-  local self = setmetatable({ opts = opts, nodes = {}, units = {}, domains = {} }, app_mt)
-  local errors, seen = {}, {}
+  local self = setmetatable({ opts = opts, nodes = {}, order = {}, units = {} }, app_mt)
+  self.parts = parts.new({ loader = opts.loader, registry = opts.registry,
+    telemetry = opts.telemetry, clock = opts.clock })
+  self.cluster = self:new_cluster()
+  local errors = {}
   for _, policy in ipairs(opts.policies) do
-    local key = ("%s on %s"):format(policy.name, policy.node)
-    local unit, err
-    if seen[key] then
-      err = ("%s:1: watcher %s is defined twice; also in %s"):format(policy.file, key, seen[key])
-    else
-      seen[key] = policy.file
-      unit, err = self:build_unit(policy)
-    end
-    if unit then
-      self.units[#self.units + 1] = unit
-    else
+    local ok, err = self:add_policy(policy)
+    if not ok then
       errors[#errors + 1] = err
     end
   end
@@ -74,178 +64,114 @@ function M.new(opts)
   return self
 end
 
--- Loads a domain once per file.
-function App:load_domain(policy)
-  local found, err = self.opts.loader:find("domains", policy.domain, policy.file)
-  if not found then
-    return nil, err
-  end
-  if not self.domains[found.chunk_name] then
-    local value, load_err = loader_module.run(found.source, found.chunk_name)
-    if load_err then
-      return nil, load_err
-    end
-    local loaded, domain_err = domain.new(value, { file = found.chunk_name })
-    if not loaded then
-      return nil, domain_err
-    end
-    self.domains[found.chunk_name] = loaded
-  end
-  return self.domains[found.chunk_name]
-end
-
--- Loads a prompt. Returns its render function.
-function App:load_prompt(policy)
-  local found, err = self.opts.loader:find("prompts", policy.prompt, policy.file)
-  if not found then
-    return nil, err
-  end
-  local value, load_err = loader_module.run(found.source, found.chunk_name)
-  if load_err then
-    return nil, load_err
-  end
-  local prompt, prompt_err = prompts.new(value, { file = found.chunk_name })
-  if not prompt then
-    return nil, prompt_err
-  end
-  return function(variables)
-    return prompt:render(variables)
-  end
-end
-
--- How often the quickest watcher of a node samples it.
-function App:quickest_sample_ms(node_name)
-  local quickest = math.huge
-  for _, policy in ipairs(self.opts.policies) do
-    if policy.node == node_name then
-      quickest = math.min(quickest, policy.sample_ms)
-    end
-  end
-  return quickest
-end
-
--- The parts that all watchers of one node share.
-function App:node_unit(policy)
-  local name = policy.node
-  if not self.nodes[name] then
-    local opts = self.opts
-    local node = {
-      target = target.new({
-        node = name,
-        cookie = opts.cookie(policy.cookie_file),
-        own_name = opts.own_name,
-        epmd_port = opts.epmd_port,
-        clock = opts.clock,
-        telemetry = opts.telemetry,
-      }),
-    }
-    node.sweep = sweep.new({ target = node.target, clock = opts.clock, parts = {},
-      min_interval_ms = math.max(MIN_SWEEP_MS, self:quickest_sample_ms(name)) })
-    node.reachability = reachability.new({
-      target = node.target,
-      alerts = opts.alerts,
-      telemetry = opts.telemetry,
-      clock = opts.clock,
-      rules = policy.rules,
-      last_snapshots = function()
-        return self:last_snapshots(name)
-      end,
-    })
-    self.nodes[name] = node
-  end
-  return self.nodes[name]
-end
-
--- The last sample of each watcher of a node: what it looked like before it went away.
-function App:last_snapshots(node_name)
-  local snapshots = {}
-  for _, unit in ipairs(self.units) do
-    if unit.policy.node == node_name then
-      for _, snapshot in ipairs(unit.detector:last_snapshots()) do
-        snapshots[#snapshots + 1] = snapshot
-      end
-    end
-  end
-  return snapshots
-end
-
--- The registry of a policy: its own `clients`, else the host's.
-function App:registry_for(policy)
-  if not policy.clients then
-    return self.opts.registry
-  end
-  return clients.new({ config = policy.clients, telemetry = self.opts.telemetry,
-    clock = self.opts.clock, env = os.getenv })
-end
-
-function App:build_unit(policy)
+function App:new_cluster()
   local opts = self.opts
-  local function at(field, err)
-    local source = loader_module.read(policy.file) or ""
-    return ("%s:%d: %s"):format(policy.file, loader_module.line_of(source, field), err)
-  end
-  local loaded, err = self:load_domain(policy)
-  if not loaded then
-    return nil, at("domain", err)
-  end
-  local prompt, prompt_err = self:load_prompt(policy)
-  if not prompt then
-    return nil, at("prompt", prompt_err)
-  end
-  local registry, registry_err = self:registry_for(policy)
-  if not registry then
-    return nil, at("clients", registry_err)
-  end
-  if policy.client and not registry.clients[policy.client] then
-    return nil, at("client", ("no client %q%s"):format(policy.client,
-      suggest.hint(policy.client, registry:names())))
-  end
-
-  local node = self:node_unit(policy)
-  node.sweep:need(loaded.sweeps)
-  local meta = { watcher = policy.name, domain = policy.domain, node = policy.node }
-  local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = opts.clock }
-  local unit = { policy = policy, meta = meta, node = node, domain = loaded, registry = registry }
-  unit.executor = executor.new({ sandbox = opts.sandbox, domain = loaded, ctx = ctx,
-    limits = policy.execute, telemetry = opts.telemetry, meta = meta, clock = opts.clock })
-  unit.detector = detector.new({ meta = meta, domain = loaded, ctx = ctx, policy = policy,
-    executor = unit.executor, alerts = opts.alerts, telemetry = opts.telemetry,
-    clock = opts.clock,
-    guard = function(request)
-      return unit.watcher:guard_alert(request)
-    end })
-  unit.watcher = watcher.new({ meta = meta, policy = policy, domain = loaded,
-    detector = unit.detector, alerts = opts.alerts, executor = unit.executor,
-    registry = registry, prompt = prompt, telemetry = opts.telemetry, clock = opts.clock,
-    target = node.target })
-  return unit
+  local settings = opts.cluster or {}
+  return cluster.new({
+    clock = opts.clock, telemetry = opts.telemetry, epmd_port = opts.epmd_port,
+    ask_ms = settings.ask_ms, leave_ms = settings.leave_ms, limit = settings.limit,
+    on_member = function(name, seed)
+      return self:add_member(name, seed)
+    end,
+    on_left = function(name)
+      self:remove_member(name)
+    end,
+  })
 end
 
---- The policies in force.
+-- Builds what a policy of the files asks for.
+function App:add_policy(policy)
+  local loaded, err = self.parts:of(policy)
+  if not loaded then
+    return nil, err
+  end
+  local node = self.nodes[policy.node]
+  local other = node and node:find(policy.name)
+  if other then
+    return nil, ("%s:1: watcher %s on %s is defined twice; also in %s"):format(policy.file,
+      policy.name, policy.node, other.policy.file)
+  end
+  self:watch(policy, loaded, true)
+  if policy.follows then
+    self.cluster:follow(policy.node)
+  end
+  return true
+end
+
+-- Adds a watcher to its node, which is made for its first one.
+function App:watch(policy, loaded, is_listed)
+  local node = self.nodes[policy.node]
+  if not node then
+    node = node_unit.new({ policy = policy, host = self.opts, is_listed = is_listed })
+    self.nodes[node.name] = node
+    self.order[#self.order + 1] = node
+    self.cluster:add(node.name, node.target, is_listed)
+  end
+  self.units[#self.units + 1] = node:add(policy, loaded)
+  return node
+end
+
+-- A node was found through a followed one: it gets the watchers that follow that cluster, but none
+-- that it has already. Returns its target.
+function App:add_member(name, seed)
+  local is_new = not self.nodes[name]
+  for _, policy in ipairs(self.opts.policies) do
+    local node = self.nodes[name]
+    if policy.follows and policy.node == seed and not (node and node:find(policy.name)) then
+      self:watch(policy_nodes.for_member(policy, name), assert(self.parts:of(policy)), false)
+    end
+  end
+  if is_new then
+    self.opts.telemetry:execute("beamlens.node.joined",
+      { system_time = self.opts.clock.wall_ms() }, { node = name, cluster = seed })
+    self:start_node(self.nodes[name])
+  end
+  return self.nodes[name].target
+end
+
+local function without(list, is_gone)
+  local kept = {}
+  for _, item in ipairs(list) do
+    kept[#kept + 1] = not is_gone(item) and item or nil
+  end
+  return kept
+end
+
+-- A member has left: nothing of it is watched any more, or kept.
+function App:remove_member(name)
+  local node = self.nodes[name]
+  self.nodes[name] = nil
+  self.order = without(self.order, function(other)
+    return other == node
+  end)
+  self.units = without(self.units, function(unit)
+    return unit.meta.node == name
+  end)
+  node:stop("left", "left")
+  self.opts.telemetry:execute("beamlens.node.left",
+    { system_time = self.opts.clock.wall_ms() }, { node = name })
+end
+
+--- The policies in force, as the files have them.
 ---@return table[]
 function App:policies()
   return self.opts.policies
 end
 
---- What a person wants to know first, a line each.
+--- What a person wants to know first, a line for each watcher of the files.
 ---@return string[]
 function App:introduction()
-  local lines = {}
-  for _, unit in ipairs(self.units) do
-    local policy, client = unit.policy, unit.policy.client or unit.registry.primary
-    local limits = {}
-    if policy.limits.tokens_per_hour then
-      limits[#limits + 1] = ("%s tokens an hour"):format(
-        units.format_count(policy.limits.tokens_per_hour))
-    end
-    if policy.limits.usd_per_day then
-      limits[#limits + 1] = ("%.2f USD a day"):format(policy.limits.usd_per_day)
-    end
-    lines[#lines + 1] = ("watcher %s on %s: domain %s, sampled every %s, client %s%s"):format(
-      policy.name, policy.node, policy.domain, units.format_duration(policy.sample_ms), client,
-      #limits > 0 and ", at most " .. table.concat(limits, " and ") or "")
+  return introduction.lines(self.units)
+end
+
+--- How much is watched.
+---@return { nodes: integer, up: integer, watchers: integer }
+function App:extent()
+  local up = 0
+  for _, node in ipairs(self.order) do
+    up = up + (node.target:status().status == "up" and 1 or 0)
   end
-  return lines
+  return { nodes = #self.order, up = up, watchers = #self.units }
 end
 
 --- The metrics that a line about a domain shows.
@@ -286,16 +212,16 @@ end
 
 -- Stops each watcher before the decision after its `limit`th, and tells when all have stopped.
 local function limit_iterations(self, limit, on_finished)
-  local left = #self.units
-  local stopped = {}
+  local stopped = setmetatable({}, { __mode = "k" })
   local function on_iteration(_, measurements, metadata)
+    local left = 0
     for _, unit in ipairs(self.units) do
       local is_it = unit.meta.watcher == metadata.watcher and unit.meta.node == metadata.node
       if is_it and measurements.iteration > limit and not stopped[unit] then
         stopped[unit] = true
-        left = left - 1
         unit.watcher:stop("iterations")
       end
+      left = left + (stopped[unit] and 0 or 1)
     end
     if left == 0 then
       on_finished()
@@ -303,6 +229,21 @@ local function limit_iterations(self, limit, on_finished)
   end
   assert(self.opts.telemetry:attach("beamlens-iterations", "beamlens.watcher.iteration_start",
     on_iteration))
+end
+
+-- Starts a node, in its turn.
+function App:start_node(node)
+  local now_ms = self.opts.clock.now_ms()
+  local turn_ms = math.max(now_ms, self.next_turn_ms or now_ms)
+  self.next_turn_ms = turn_ms + BETWEEN_NODES_MS
+  if turn_ms == now_ms then
+    node:start()
+    return
+  end
+  async.spawn(function()
+    async.sleep(turn_ms - now_ms)
+    node:start()
+  end, { name = "start " .. node.name, detached = true })
 end
 
 --- Starts everything. Returns at once.
@@ -314,31 +255,19 @@ function App:start(opts)
   if opts.iterations then
     limit_iterations(self, opts.iterations, opts.on_finished)
   end
-  for _, node in pairs(self.nodes) do
-    node.target:start()
-    node.reachability:start()
-    node.sweep:start()
-  end
-  for _, unit in ipairs(self.units) do
-    unit.detector:start()
-    unit.watcher:start()
+  self.cluster:start()
+  for _, node in ipairs(self.order) do
+    self:start_node(node)
   end
 end
 
---- Stops everything in order: watchers, detection, connections, sandbox.
+--- Stops everything in order: clusters, nodes with their watchers, sandbox.
 ---@async
 ---@param reason string For `watcher.loop_stopped`.
 function App:stop(reason)
-  for _, unit in ipairs(self.units) do
-    unit.watcher:stop(reason)
-  end
-  for _, unit in ipairs(self.units) do
-    unit.detector:stop()
-  end
-  for _, node in pairs(self.nodes) do
-    node.sweep:stop()
-    node.reachability:stop()
-    node.target:stop()
+  self.cluster:stop()
+  for _, node in ipairs(self.order) do
+    node:stop(reason)
   end
   self.opts.sandbox:close()
   -- Let the sockets' last bytes and close callbacks go.

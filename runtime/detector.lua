@@ -24,8 +24,10 @@ local detector_mt = { __index = Detector }
 --- A detector that is not running.
 ---@param opts { meta: { watcher: string, domain: string, node: string }, domain: table, ctx: table,
 --- policy: table, executor: table, alerts: alerts.Alerts, telemetry: telemetry.Bus,
---- clock: clock.Clock, guard?: fun(request: table): table?, string?, investigate_ms?: number }
---- `guard` may change or refuse the alerts of rules (see runtime/rules.lua).
+--- clock: clock.Clock, guard?: fun(request: table): table?, string?, investigate_ms?: number,
+--- spread?: table }
+--- `guard` may change or refuse the alerts of rules (see runtime/rules.lua); `spread`: see
+--- runtime/sampler.lua.
 ---@return detector.Detector
 function M.new(opts)
   local self = setmetatable({
@@ -39,6 +41,7 @@ function M.new(opts)
   })
   self.sampler = sampler.new({
     meta = opts.meta, domain = opts.domain, ctx = opts.ctx, sample_ms = opts.policy.sample_ms,
+    spread = opts.spread,
     telemetry = opts.telemetry, clock = opts.clock,
     on_sample = function(sample)
       return self:on_sample(sample)
@@ -92,6 +95,7 @@ function Detector:on_sample(sample)
     self:forget_life(before)
   end
   self.rules:evaluate(sample)
+  self.history:release()
   return true
 end
 

@@ -114,7 +114,14 @@ return {
     { "silent_ms" }, { "node" }),
   ["beamlens.node.restarted"] = event("The node is a new incarnation under the same name.",
     { "restarts" }, { "node", "creation", "previous_creation" }),
-  ["beamlens.node.left"] = event("A cluster member is gone for good.", NOW, { "node" }),
+  ["beamlens.node.joined"] = event("A member of a followed cluster is watched from now on.", NOW,
+    { "node", "cluster" }),
+  ["beamlens.node.left"] = event(
+    "A member of a followed cluster is gone: for 10 min no other member knew it and its epmd did "
+      .. "not list it. It is watched anew if it comes back.", NOW, { "node" }),
+  ["beamlens.node.ignored"] = event(
+    "A node `via` told of this peer, which is not watched: too many, or no name to connect to.",
+    NOW, { "node", "via", "error" }),
 
   ["beamlens.reload.applied"] = event("A changed file is in force.", TOOK, { "file" }),
   ["beamlens.reload.failed"] = event("A changed file is wrong; the old one stays in force.", NOW,

@@ -3,6 +3,11 @@
 --- Time here is the time of the samples (`mono_ms`: the node's own monotonic clock, and only where
 --- a domain gives none the host's), so that a rate is right however late an answer came. A node
 --- that restarted begins with an empty history: its last life says nothing about this one.
+---
+--- The newest samples are kept as they came, older ones packed (runtime/history/packed.lua): their
+--- data answer `sample.data[key]`; who wants all keys of one asks `history.whole(sample.data)`.
+
+local packed = require("runtime.history.packed")
 
 local M = {}
 
@@ -13,6 +18,7 @@ local TRACK_STEP_S = 30
 local TRACK_LOST_S = 5 * 60
 local MAX_SAMPLES = 5000
 local MAX_SWEEPS = 200
+local UNPACKED = 4
 -- `uptime_s` may be rounded differently from one reading to the next.
 local UPTIME_SLACK_S = 2
 -- A sweep may end while a snapshot is under way, so that it is newer than the sample it goes with.
@@ -24,7 +30,7 @@ local SWEEP_AHEAD_MS = 60 * 1000
 ---@field mono_ms number The node's monotonic clock, or the host's (`host_clock`).
 ---@field host_clock? boolean The domain's data have no `mono_ms`.
 ---@field after_gap? boolean The node was out of reach since the sample before.
----@field data table
+---@field data table Of an older sample: only to be asked for single keys.
 ---@field sweep? table The last sweep pass when it was taken; kept for 6 min.
 ---@field took_ms number
 
@@ -47,20 +53,77 @@ function M.new(opts)
   return self
 end
 
+--- The data of a sample as a table that can be gone through.
+M.whole = packed.whole
+
 --- Forgets all samples and sweeps.
 function History:clear()
-  self.list, self.first = {}, 1
+  self.list = {} -- the newest samples, those after index `packed_to`
+  self.blocks = {} -- those before, from index `first` on
+  self.first, self.packed_to = 1, 0
+  self.views = {} -- index -> a sample that was unpacked
   self.passes = {}
   self.tracks = {} -- part -> row id -> { mono_ms = {…}, FIELD = {…} }
-  self.with_sweep = 1
+  self.sweeps_of, self.with_sweep = {}, 1 -- index -> its sweep, from `with_sweep` on
 end
 
-local function slice(list, first)
+-- The index of the newest sample.
+function History:last()
+  return self.packed_to + #self.list
+end
+
+function History:block_of(index)
+  local blocks = self.blocks
+  return blocks[math.floor((index - blocks[1].first) / packed.BLOCK) + 1]
+end
+
+function History:mono_at(index)
+  local sample = self.list[index - self.packed_to]
+  return sample and sample.mono_ms or self:block_of(index):mono_ms(index)
+end
+
+function History:value_at(index, key)
+  local sample = self.list[index - self.packed_to]
+  if sample then
+    return sample.data[key]
+  end
+  return self:block_of(index):value(index, key)
+end
+
+function History:sample_at(index)
+  local sample = self.list[index - self.packed_to] or self.views[index]
+  if not sample then
+    sample = self:block_of(index):view(index)
+    sample.sweep = self.sweeps_of[index]
+    self.views[index] = sample
+  end
+  return sample
+end
+
+function History:from(index)
   local part = {}
-  for i = first, #list do
-    part[#part + 1] = list[i]
+  for i = index, self:last() do
+    part[#part + 1] = self:sample_at(i)
   end
   return part
+end
+
+--- Lets go of the samples that were unpacked, when nobody looks at them any more. A new sample does
+--- so, too.
+function History:release()
+  self.views = {}
+end
+
+-- Packs the oldest sample that is not.
+function History:pack()
+  local index = self.packed_to + 1
+  local block = self.blocks[#self.blocks]
+  if not block or block.count == packed.BLOCK then
+    block = packed.new(index)
+    self.blocks[#self.blocks + 1] = block
+  end
+  block:add(table.remove(self.list, 1))
+  self.packed_to = index
 end
 
 local function is_new_life(before, sample)
@@ -90,9 +153,14 @@ function History:add(sample)
       restarted = true
     end
   end
+  self:release()
   self.list[#self.list + 1] = sample
   self:add_pass(sample)
+  self.sweeps_of[self:last()] = sample.sweep
   self:forget_old(sample.mono_ms)
+  if #self.list > UNPACKED then
+    self:pack()
+  end
   return true, restarted
 end
 
@@ -118,6 +186,14 @@ function History:add_pass(sample)
       self:track_rows(part, pass[part])
     end
   end
+end
+
+local function slice(list, first)
+  local part = {}
+  for i = first, #list do
+    part[#part + 1] = list[i]
+  end
+  return part
 end
 
 -- Forgets the points of a track that are too old.
@@ -166,23 +242,27 @@ function History:track_rows(part, result)
 end
 
 function History:forget_old(now_ms)
-  local list = self.list
-  while now_ms - list[self.first].mono_ms > self.keep_ms
-    or #list - self.first >= MAX_SAMPLES do
-    list[self.first] = false
+  local last = self:last()
+  while now_ms - self:mono_at(self.first) > self.keep_ms or last - self.first >= MAX_SAMPLES do
     self.first = self.first + 1
   end
-  local i = math.max(self.with_sweep, self.first)
-  while i < #list and now_ms - list[i].mono_ms > self.keep_sweeps_ms do
-    list[i].sweep = nil
+  while self.first > self.packed_to + 1 do
+    table.remove(self.list, 1) -- a long gap: gone before it was packed
+    self.blocks, self.packed_to = {}, self.packed_to + 1
+  end
+  while self.blocks[1] and self.blocks[1].first + packed.BLOCK <= self.first do
+    table.remove(self.blocks, 1)
+  end
+  local i = self.with_sweep
+  while i < last and (i < self.first or now_ms - self:mono_at(i) > self.keep_sweeps_ms) do
+    self.sweeps_of[i] = nil
+    local sample = self.list[i - self.packed_to]
+    if sample then
+      sample.sweep = nil
+    end
     i = i + 1
   end
   self.with_sweep = i
-  if self.first > 1000 then
-    self.list = slice(list, self.first)
-    self.with_sweep = i - self.first + 1
-    self.first = 1
-  end
 end
 
 --- The newest sample, or nil.
@@ -194,15 +274,15 @@ end
 --- All samples, oldest first.
 ---@return history.Sample[]
 function History:samples()
-  return slice(self.list, self.first)
+  return self:from(self.first)
 end
 
 -- The index of the oldest sample at or after `mono_ms`.
 function History:index_at(mono_ms)
-  local low, high = self.first, #self.list
+  local low, high = self.first, self:last()
   while low < high do
     local middle = math.floor((low + high) / 2)
-    if self.list[middle].mono_ms < mono_ms then
+    if self:mono_at(middle) < mono_ms then
       low = middle + 1
     else
       high = middle
@@ -219,7 +299,7 @@ function History:since(seconds)
   if not latest then
     return {}
   end
-  return slice(self.list, self:index_at(latest.mono_ms - seconds * 1000))
+  return self:from(self:index_at(latest.mono_ms - seconds * 1000))
 end
 
 --- Whether the history reaches back by at least `seconds`.
@@ -227,7 +307,7 @@ end
 ---@return boolean
 function History:covers(seconds)
   local latest = self:latest()
-  return latest ~= nil and latest.mono_ms - self.list[self.first].mono_ms >= seconds * 1000
+  return latest ~= nil and latest.mono_ms - self:mono_at(self.first) >= seconds * 1000
 end
 
 --- How fast a metric changes: from the first to the last number in the window. nil while the
@@ -236,23 +316,22 @@ end
 ---@param window_s number
 ---@return number? per_s
 function History:rate(key, window_s)
-  local first, last
   local latest = self:latest()
   if not latest then
     return nil
   end
-  for i = self:index_at(latest.mono_ms - window_s * 1000), #self.list do
-    local sample = self.list[i]
-    if type(sample.data[key]) == "number" then
-      first = first or sample
-      last = sample
-    end
+  local first, last = self:index_at(latest.mono_ms - window_s * 1000), self:last()
+  while first < last and type(self:value_at(first, key)) ~= "number" do
+    first = first + 1
   end
-  if not first or last.mono_ms == first.mono_ms
-    or last.mono_ms - first.mono_ms < window_s * 500 then
+  while last > first and type(self:value_at(last, key)) ~= "number" do
+    last = last - 1
+  end
+  local span_ms = self:mono_at(last) - self:mono_at(first)
+  if span_ms <= 0 or span_ms < window_s * 500 then
     return nil
   end
-  return (last.data[key] - first.data[key]) / ((last.mono_ms - first.mono_ms) / 1000)
+  return (self:value_at(last, key) - self:value_at(first, key)) / (span_ms / 1000)
 end
 
 --- A metric's value `seconds` before the latest sample: that of the sample nearest to that time, or
@@ -267,14 +346,13 @@ function History:value_ago(key, seconds)
   end
   local wanted = latest.mono_ms - seconds * 1000
   local i = self:index_at(wanted)
-  local sample, before = self.list[i], i > self.first and self.list[i - 1]
-  if before and wanted - before.mono_ms < sample.mono_ms - wanted then
-    sample = before
+  if i > self.first and wanted - self:mono_at(i - 1) < self:mono_at(i) - wanted then
+    i = i - 1
   end
-  if math.abs(sample.mono_ms - wanted) > seconds * 250 then
+  if math.abs(self:mono_at(i) - wanted) > seconds * 250 then
     return nil
   end
-  return sample.data[key]
+  return self:value_at(i, key)
 end
 
 --- The sweep passes of the last `seconds` before the newest one, oldest first.

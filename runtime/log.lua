@@ -8,6 +8,8 @@ local units = require("runtime.units")
 local M = {}
 
 local CALM_LINE_EVERY_MS = 3600000
+-- Above so many nodes one calm line stands for all of them.
+local NODES_WITH_FIGURES = 5
 
 local COLOURS = {
   critical = "\27[1;31m", warning = "\27[33m", observing = "\27[36m", info = "\27[36m",
@@ -101,6 +103,20 @@ TEXT["beamlens.node.restarted"] = function(_, metadata, paint)
   return paint("info", "restarted") .. " " .. metadata.node
 end
 
+TEXT["beamlens.node.joined"] = function(_, metadata)
+  return ("found %s in the cluster of %s"):format(metadata.node, metadata.cluster)
+end
+
+TEXT["beamlens.node.left"] = function(_, metadata, paint)
+  return paint("info", "left") .. (" %s: no member of its cluster knows it any more"):format(
+    metadata.node)
+end
+
+TEXT["beamlens.node.ignored"] = function(_, metadata, paint)
+  return paint("warning", "ignored") .. (" %s, of which %s told: %s"):format(metadata.node,
+    metadata.via, metadata.error)
+end
+
 TEXT["beamlens.watcher.state_change"] = function(_, metadata, paint)
   return ("state   %s -> %s: %s"):format(metadata.from, paint(metadata.to, metadata.to),
     metadata.reason or "")
@@ -175,8 +191,10 @@ local log_mt = { __index = Log }
 
 --- Creates a log that prints the bus's events.
 ---@param opts { output: output.Output, format: "text"|"json", telemetry: telemetry.Bus,
----  clock: clock.Clock, key_metrics: fun(domain: string): string[] }
---- `key_metrics` names the figures that a line about a domain shows.
+---  clock: clock.Clock, key_metrics: fun(domain: string): string[],
+---  extent: fun(): { nodes: integer, up: integer, watchers: integer } }
+--- `key_metrics` names the figures that a line about a domain shows; `extent` says how much is
+--- watched: with several nodes each line names its own.
 ---@return log.Log
 function M.new(opts)
   local self = setmetatable({
@@ -184,6 +202,7 @@ function M.new(opts)
     format = opts.format,
     clock = opts.clock,
     key_metrics = opts.key_metrics,
+    extent = opts.extent,
     calm_at = {}, -- "watcher node" -> when its last line was printed
     shown = {}, -- "watcher node" -> true after its first figures
     untested = {}, -- node -> the release of which it was said that it is not tested
@@ -205,10 +224,24 @@ local function painter(self)
   end
 end
 
+local function watcher_key(metadata)
+  return ("%s %s"):format(metadata.watcher, metadata.node)
+end
+
+-- One calm line an hour for all of many nodes.
+local function extent_line(self, extent)
+  local now = self.clock.now_ms()
+  if self.told_extent_at and now - self.told_extent_at < CALM_LINE_EVERY_MS then
+    return nil
+  end
+  self.told_extent_at = now
+  return ("watching %d nodes, of which %d are up, with %d watchers"):format(extent.nodes,
+    extent.up, extent.watchers)
+end
+
 -- The first figures of a watcher, and one calm line an hour.
 local function figures_line(self, metadata)
-  local key = ("%s %s"):format(metadata.watcher, metadata.node)
-  local now = self.clock.now_ms()
+  local key, now = watcher_key(metadata), self.clock.now_ms()
   if self.shown[key] and now - (self.calm_at[key] or now) < CALM_LINE_EVERY_MS then
     return nil
   end
@@ -236,17 +269,42 @@ function Log:on_event(event, measurements, metadata)
     self.output:write_line(M.json_line(now, event, measurements, metadata))
     return
   end
-  local line
+  local extent = self.extent()
+  local is_many = extent.nodes > NODES_WITH_FIGURES
   if event == "beamlens.sampler.sample" then
-    line = figures_line(self, metadata)
+    local line = is_many and extent_line(self, extent) or not is_many
+      and figures_line(self, metadata)
+    self:write_about(not is_many and metadata, line, extent)
   elseif TEXT[event] then
-    line = TEXT[event](measurements, clean(metadata, 4), painter(self))
-    if metadata.watcher then
-      self.calm_at[("%s %s"):format(metadata.watcher, metadata.node)] = self.clock.now_ms()
+    local line = TEXT[event](measurements, clean(metadata, 4), painter(self))
+    if metadata.watcher and not is_many then
+      self.calm_at[watcher_key(metadata)] = self.clock.now_ms()
     end
+    self:write_about(metadata, line, extent)
+  end
+  if event == "beamlens.node.left" then
+    self:forget_node(metadata.node)
+  end
+end
+
+-- Writes a line about a watcher. Among several nodes it names its own.
+function Log:write_about(metadata, line, extent)
+  local who = metadata and metadata.watcher
+  if who and extent.nodes > 1 then
+    who = ("%s %s"):format(who, metadata.node)
   end
   if line then
-    self:write(metadata.watcher, line)
+    self:write(who, line)
+  end
+end
+
+function Log:forget_node(node)
+  for _, times in ipairs({ self.calm_at, self.shown }) do
+    for key in pairs(times) do
+      if key:sub(-#node - 1) == " " .. node then
+        times[key] = nil
+      end
+    end
   end
   if event == "beamlens.node.up" then
     warn_untested(self, clean(metadata, 1))

@@ -2,6 +2,7 @@
 --- rest of the runtime uses (durations in ms, sizes in bytes, defaults filled in).
 
 local loader = require("runtime.loader")
+local policy_nodes = require("runtime.policy.nodes")
 local suggest = require("runtime.suggest")
 local units = require("runtime.units")
 
@@ -109,25 +110,6 @@ local function record(fields)
   end
 end
 
-local function nodes(value)
-  local list = type(value) == "table" and value or { value }
-  for _, node in ipairs(list) do
-    if type(node) ~= "string" then
-      return nil, ("must be a node's name or a list of them, not a %s"):format(type(node))
-    end
-    if node:find("^cluster:") then
-      return nil, ("%q: following a cluster is not available yet; list its nodes"):format(node)
-    end
-    if not node:find("^[^@%s]+@[^@%s]+$") then
-      return nil, ("%q is not a node's name; write name@host, as node() prints it"):format(node)
-    end
-  end
-  if #list == 0 then
-    return nil, "names no node"
-  end
-  return { unpack(list) }
-end
-
 local function clock_time(value)
   local h, m = tostring(value):match("^(%d%d):(%d%d)$")
   if not h or tonumber(h) > 23 or tonumber(m) > 59 then
@@ -224,7 +206,7 @@ end
 local FIELDS = {
   name = { read = name },
   domain = { read = name },
-  node = { read = nodes, as = "nodes" },
+  node = { read = policy_nodes.read, as = "nodes" },
   prompt = { read = name, default = "watcher" },
   client = { read = text },
   clients = { read = any_table },
@@ -296,22 +278,12 @@ local function is_list(value)
   return value[1] ~= nil
 end
 
--- One policy per node, each with a name of its own within the file.
-local function expand(policy, out)
-  for _, node in ipairs(policy.nodes or {}) do
-    local copy = {}
-    for key, value in pairs(policy) do
-      copy[key] = value
-    end
-    copy.nodes, copy.node = nil, node
-    out[#out + 1] = copy
-  end
-end
-
 --- Reads a watcher file.
 ---@param path string
 ---@param opts { node?: string, env: fun(name: string): string? } `node` overrides every watcher's.
----@return table[]? policies One per (watcher table, node).
+---@return table[]? policies One per (watcher table, node): `node` is its name, `address` where it
+--- is reached, and `follows` is true for the first node of a cluster, see
+--- runtime/policy/nodes.lua.
 ---@return string[]? errors `FILE:LINE: message` each.
 function M.load(path, opts)
   local source, err = loader.read(path)
@@ -350,11 +322,8 @@ function M.parse(source, path, opts)
       policy.name = policy.name
         or (#list > 1 and ("%s-%s"):format(base, tostring(raw.domain)) or base)
       policy.file = path
-      policy.nodes = opts.node and { opts.node } or policy.nodes
-      if not policy.nodes and raw.node == nil then
-        report("node", "no node: set `node` here, --node NAME or BEAMLENS_NODE")
-      end
-      expand(policy, policies)
+      policy.nodes = policy_nodes.choose(policy, raw, opts, report)
+      policy_nodes.expand(policy, policies)
     end
   end
   if #errors > 0 then

@@ -9,6 +9,7 @@ local ids = require("runtime.ids")
 local M = {}
 
 local SNAPSHOT_TIMEOUT_MS = 30000
+local NO_SPREAD = { delay_ms = 0, early_ms = 0 }
 
 ---@class sampler.Sampler
 local Sampler = {}
@@ -17,9 +18,11 @@ local sampler_mt = { __index = Sampler }
 --- A sampler that is not running.
 ---@param opts { meta: table, domain: table, ctx: table, sample_ms: number,
 --- telemetry: telemetry.Bus, clock: clock.Clock, timeout_ms?: number,
+--- spread?: { delay_ms: number, early_ms: number },
 --- on_sample: fun(sample: history.Sample): true?, string?, string? }
 --- `on_sample` gets each sample and may refuse it (nil, err, code). `timeout_ms` bounds one
---- snapshot (default 30 s).
+--- snapshot (default 30 s). `spread` keeps many samplers from going in step: whenever the node came
+--- up, the first sample is taken `delay_ms` later and the second one `early_ms` sooner (default 0).
 ---@return sampler.Sampler
 function M.new(opts)
   return setmetatable({
@@ -31,6 +34,7 @@ function M.new(opts)
     telemetry = opts.telemetry,
     clock = opts.clock,
     on_sample = opts.on_sample,
+    spread = opts.spread or NO_SPREAD,
     in_a_row = 0,
     wake = async.signal(),
   }, sampler_mt)
@@ -45,7 +49,7 @@ function Sampler:start()
   if target then
     self.unsubscribe = target:subscribe(function(kind)
       if kind == "up" then
-        self.is_due = true
+        self.is_due, self.came_up = true, true
         self.wake:fire()
       elseif kind == "down" or kind == "refused" then
         self.has_gap = true
@@ -88,11 +92,13 @@ end
 
 function Sampler:loop()
   local due_ms = self.clock.now_ms()
+  self.came_up = not self:is_out_of_reach()
   while true do
-    self.is_due = false
-    self:take(true)
+    local spread = self.came_up and self.spread or NO_SPREAD
+    self.is_due, self.came_up = false, false
+    self:take(true, spread.delay_ms)
     local now_ms = self.clock.now_ms()
-    due_ms = due_ms + self.sample_ms
+    due_ms = due_ms + self.sample_ms - spread.early_ms
     if due_ms <= now_ms then
       due_ms = now_ms + self.sample_ms -- late: do not catch up
     end
@@ -116,8 +122,9 @@ function Sampler:sample_now()
   return self:take(false)
 end
 
--- Takes a sample, or joins the one under way. `is_own`: on the sampler's own cadence.
-function Sampler:take(is_own)
+-- Takes a sample, or joins the one under way. `is_own`: on the sampler's own cadence. `delay_ms`:
+-- how long to wait first; who asks meanwhile gets that sample, too.
+function Sampler:take(is_own, delay_ms)
   local flight = self.flight
   if not flight then
     flight = { landed = async.signal() }
@@ -125,6 +132,9 @@ function Sampler:take(is_own)
     flight.is_own = is_own
     -- Detached: who asked may be cancelled while others wait for the same sample.
     flight.task = async.spawn(function()
+      if delay_ms and delay_ms > 0 then
+        async.sleep(delay_ms)
+      end
       self:land(flight, self:fly(flight))
     end, { name = "sample " .. self.meta.watcher, detached = true, on_error = function(text)
       self:land(flight, self:fail(text, "ELUA"))

@@ -15,6 +15,7 @@ local clock = require("runtime.clock")
 local eval = require("runtime.target.eval")
 local keeper = require("runtime.target.keeper")
 local node_modules = require("runtime.target.modules")
+local node_name = require("runtime.node_name")
 local units = require("runtime.units")
 
 local M = {}
@@ -67,12 +68,6 @@ local function check_options(opts)
   end
 end
 
--- The name in "name@host:port" and "name@[ipv6]:port".
-local function name_of(node)
-  local alive, host = node:match("^([^@]+)@%[(.*)%]:%d+$")
-  return alive and alive .. "@" .. host or node:match("^([^:]+):%d+$") or node
-end
-
 --- Creates a target; `start` connects it.
 ---@param opts { node: string, cookie: (fun(): string?, string?, string?), telemetry: telemetry.Bus,
 --- own_name?: string, epmd_port?: integer, clock?: clock.Clock, connect_timeout_ms?: number,
@@ -92,7 +87,7 @@ function M.new(opts)
   end
   settings.clock = opts.clock or clock.system()
   local self = setmetatable({
-    node = name_of(opts.node),
+    node = node_name.of(opts.node),
     clock = settings.clock,
     telemetry = opts.telemetry,
     subscribers = {},

@@ -61,6 +61,34 @@ describe("policy", function()
     assert.are.equal("given@h", assert(parse(source, { node = "given@h" }))[1].node)
   end)
 
+  it("follows a cluster from its first node, which may be listed, too", function()
+    local list = assert(parse([[return { domain = "beam",
+      node = { "cluster:a@h:4001", "a@h", "b@h" } }]]))
+    assert.are.equal(2, #list)
+    assert.are.same({ "a@h", "a@h:4001", true }, { list[1].node, list[1].address,
+      list[1].follows })
+    assert.are.same({ "b@h", "b@h" }, { list[2].node, list[2].address })
+    assert.is_nil(list[2].follows)
+    assert.are.equal(list[1].origin, list[2].origin)
+
+    local given = assert(parse('return { domain = "beam", node = "b@h" }',
+      { node = "cluster:c@h" }))
+    assert.are.same({ "c@h", true }, { given[1].node, given[1].follows })
+    local from_env = assert(parse('return { domain = "beam" }', { env = function(name)
+      return name == "BEAMLENS_NODE" and "cluster:d@h" or nil
+    end }))
+    assert.are.same({ "d@h", true }, { from_env[1].node, from_env[1].follows })
+  end)
+
+  it("names the line of a wrong cluster, and where else it came from", function()
+    local _, errors = parse('return {\n  domain = "beam",\n  node = { "a@h", "cluster:b" },\n}')
+    assert.are.same({ 'watchers/shop.lua:3: node "cluster:b" names no node after "cluster:"; '
+      .. "write cluster:name@host" }, errors)
+    _, errors = parse('return { domain = "beam" }', { node = "cluster:" })
+    assert.are.same({ 'watchers/shop.lua:1: --node: "cluster:" names no node after "cluster:"; '
+      .. "write cluster:name@host" }, errors)
+  end)
+
   it("reports every mistake with its file and line", function()
     local list, errors = parse([[return {
   domain = "beam",

@@ -24,7 +24,7 @@ local function setup(opts)
     meta = { watcher = "shop", domain = "beam", node = "shop@db1" },
     domain = t.domain, ctx = { target = t.target, sweep = t.sweep },
     sample_ms = opts.sample_ms or 3600000, telemetry = t.bus, clock = t.clock,
-    timeout_ms = opts.timeout_ms,
+    timeout_ms = opts.timeout_ms, spread = opts.spread,
     on_sample = function(sample)
       if t.refuse then
         return nil, "ECLOCK: no", "ECLOCK"
@@ -64,6 +64,29 @@ describe("a sampler", function()
     assert.is_nil(sample.host_clock)
     t.sampler:stop()
   end))
+
+  it("is spread: late with the first sample, early with the second; who asks meanwhile waits",
+    support.async(function()
+      local t = setup({ clock = clock.system(), sample_ms = 400,
+        spread = { delay_ms = 60, early_ms = 200 } })
+      local began_ms = async.now_ms()
+      t.sampler:start()
+      assert.equal(0, t.taken)
+      local sample = assert(t.sampler:sample_now())
+      assert.is_true(async.now_ms() - began_ms >= 59)
+      assert.equal(1, t.taken)
+      assert.equal(sample, t.samples[1])
+      local at_ms = {}
+      for i = 2, 3 do
+        support.wait_until(function()
+          return t.taken == i
+        end)
+        at_ms[i] = async.now_ms() - began_ms
+      end
+      -- Due at 200 ms and 600 ms.
+      assert.is_true(at_ms[2] >= 199 and at_ms[3] >= 599)
+      t.sampler:stop()
+    end))
 
   it("goes on at its cadence, and takes none after a stop", support.async(function()
     local t = setup({ clock = clock.system(), sample_ms = 5 })

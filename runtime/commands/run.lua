@@ -21,6 +21,9 @@ local uv = require("luv")
 local M = {}
 
 local STOP_WITHIN_MS = 2000
+-- The collector begins anew when the heap has grown by a tenth, not when it has doubled, and goes
+-- through it quickly: much of what is kept (histories) lives long, and there is time enough.
+local GC_PAUSE_PCT, GC_STEP_PCT = 110, 400
 
 M.options = {
   node = { arg = "NAME", doc = "watch this node instead of the files' own" },
@@ -219,6 +222,9 @@ local function run(opts)
     format = opts.log or (host.output.is_terminal and "text" or "json"),
     key_metrics = function(name)
       return host.app:key_metrics(name)
+    end,
+    extent = function()
+      return host.app:extent()
     end })
   core.set_error_hook(warn)
   local release_signals = handle_signals(host)
@@ -270,6 +276,8 @@ function M.main(args)
     print(options.help("run FILE|DIR... [OPTION...]", M.options))
     return 0
   end
+  collectgarbage("setpause", GC_PAUSE_PCT)
+  collectgarbage("setstepmul", GC_STEP_PCT)
   local ok, status = async.run(run, opts)
   core.set_error_hook(nil)
   if not ok then

@@ -1,6 +1,7 @@
 --- From a finding that held to its alert: the investigation, the words, the commands to paste.
 
 local async = require("runtime.async")
+local history = require("runtime.history")
 local ids = require("runtime.ids")
 local units = require("runtime.units")
 
@@ -117,7 +118,7 @@ end
 ---@param sample history.Sample
 ---@return { id: string, captured_at: number, data: table }
 function M.snapshot(sample)
-  return { id = sample.id, captured_at = sample.at_ms, data = sample.data }
+  return { id = sample.id, captured_at = sample.at_ms, data = history.whole(sample.data) }
 end
 
 --- What changes of an alert while its finding holds.

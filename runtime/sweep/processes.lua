@@ -15,6 +15,7 @@ local BUDGET_MS = 10000
 local GAP_MS = 1000
 local TIMEOUT_MS = 30000
 local MAX_COPIED_BYTES = 64 * 1024 * 1024
+local IDLE_REDUCTIONS = 16 -- so far may the figure of an idle process be behind
 local ORDERS = {
   memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
   reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
@@ -42,7 +43,7 @@ local ORDERS = {
 ---@field status string
 
 ---@class sweep.Processes: sweep.Result
----@field rows table<string, sweep.Row> By pid.
+---@field rows table<string, sweep.Row> By pid. Passes share the rows of idle processes.
 ---@field top table<string, string[]> Pids by order, at most 50 each.
 ---@field unanswered string[] The pids that did not answer, at most 100.
 
@@ -72,7 +73,7 @@ end
 --- Forgets what is known of the node's processes.
 function Part:forget()
   self.hints, self.named, self.avoid = {}, {}, {}
-  self.name_of = {}
+  self.name_of, self.last_rows = {}, {}
   return self
 end
 
@@ -127,6 +128,25 @@ local function read_row(self, tuple)
   return row
 end
 
+-- The row of the pass before where nothing happened since: passes are kept, and most processes are
+-- idle. To be looked at costs one some 3 reductions each time.
+local function unless_idle(row, before)
+  if not before or row.reductions - before.reductions > IDLE_REDUCTIONS then
+    return row
+  end
+  for field, value in pairs(row) do
+    if before[field] ~= value and field ~= "reductions" then
+      return row
+    end
+  end
+  for field in pairs(before) do
+    if row[field] == nil then
+      return row
+    end
+  end
+  return before
+end
+
 local function ranked(rows, field)
   local list = {}
   for _, row in pairs(rows) do
@@ -171,8 +191,10 @@ function Part:read(answer)
   self.wordsize = answer[8]
   for _, tuple in ipairs(answer[1]) do
     local row = read_row(self, tuple)
+    row = unless_idle(row, self.last_rows[row.pid])
     rows[row.pid], terms[row.pid] = row, tuple[1]
   end
+  self.last_rows = rows
   local unanswered = {}
   for i, term in ipairs(answer[4]) do
     unanswered[i] = tostring(term)

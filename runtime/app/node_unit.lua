@@ -1,0 +1,140 @@
+--- A node that is watched: the connection, the sweep and the watch over reachability, which exist
+--- once for all its watchers, and a unit per watcher.
+
+local reachability = require("runtime.reachability")
+local sweep = require("runtime.sweep")
+local target = require("runtime.target")
+local unit = require("runtime.app.unit")
+
+local M = {}
+
+-- A pass itself takes a second, in which it measures rates.
+local MIN_SWEEP_MS = 2000
+
+-- The watchers of one node take their first samples one after the other, and all watchers of the
+-- host their second ones at different times.
+local BETWEEN_WATCHERS_MS = 100
+local LATEST_SHARE, EARLIEST_SHARE = 0.25, 0.5 -- of the cadence
+
+---@class node_unit.NodeUnit
+---@field name string
+---@field target target.Target
+---@field sweep sweep.Sweep
+---@field reachability reachability.Reachability
+---@field units unit.Unit[]
+---@field is_listed boolean The files name it; else it was found as a member of a cluster.
+local NodeUnit = {}
+local node_unit_mt = { __index = NodeUnit }
+
+--- Builds a node without watchers; nothing runs and nothing connects.
+---@param opts { policy: table, host: app.Options, is_listed: boolean } `policy` is that of its
+--- first watcher: it says where the node is, which cookie it has, and how reachability is judged.
+---@return node_unit.NodeUnit
+function M.new(opts)
+  local policy, host = opts.policy, opts.host
+  local self = setmetatable({ name = policy.node, host = host, is_listed = opts.is_listed,
+    units = {} }, node_unit_mt)
+  self.target = target.new({
+    node = policy.address,
+    cookie = host.cookie(policy.cookie_file),
+    own_name = host.own_name,
+    epmd_port = host.epmd_port,
+    clock = host.clock,
+    telemetry = host.telemetry,
+  })
+  self.sweep = sweep.new({ target = self.target, clock = host.clock, parts = {},
+    min_interval_ms = math.max(MIN_SWEEP_MS, policy.sample_ms) })
+  self.reachability = reachability.new({
+    target = self.target,
+    alerts = host.alerts,
+    telemetry = host.telemetry,
+    clock = host.clock,
+    rules = policy.rules,
+    last_snapshots = function()
+      return self:last_snapshots()
+    end,
+  })
+  return self
+end
+
+--- The unit of a watcher by its name, or nil.
+---@param watcher_name string
+---@return unit.Unit?
+function NodeUnit:find(watcher_name)
+  for _, one in ipairs(self.units) do
+    if one.meta.watcher == watcher_name then
+      return one
+    end
+  end
+end
+
+local function spread(policy, index)
+  return {
+    delay_ms = math.min((index - 1) * BETWEEN_WATCHERS_MS, policy.sample_ms * LATEST_SHARE),
+    early_ms = math.random() * policy.sample_ms * EARLIEST_SHARE,
+  }
+end
+
+--- Adds a watcher. It starts with the node, or at once when that runs.
+---@param policy table
+---@param parts parts.Parts
+---@return unit.Unit
+function NodeUnit:add(policy, parts)
+  local added = unit.new({ policy = policy, parts = parts, host = self.host, node = self,
+    spread = spread(policy, #self.units + 1) })
+  self.units[#self.units + 1] = added
+  self.sweep:need(parts.domain.sweeps)
+  self.sweep.min_interval_ms = math.max(MIN_SWEEP_MS,
+    math.min(self.sweep.min_interval_ms, policy.sample_ms))
+  if self.is_running then
+    added:start()
+  end
+  return added
+end
+
+-- The last sample of each watcher: what the node looked like before it went away.
+function NodeUnit:last_snapshots()
+  local snapshots = {}
+  for _, one in ipairs(self.units) do
+    for _, snapshot in ipairs(one.detector:last_snapshots()) do
+      snapshots[#snapshots + 1] = snapshot
+    end
+  end
+  return snapshots
+end
+
+--- Connects, and starts all that watches the node. Does nothing after a stop.
+function NodeUnit:start()
+  if self.is_running or self.is_over then
+    return
+  end
+  self.is_running = true
+  self.target:start()
+  self.reachability:start()
+  self.sweep:start()
+  for _, one in ipairs(self.units) do
+    one:start()
+  end
+end
+
+--- Ends all of it. Firing alerts stay, unless the node has left.
+---@param reason string For `watcher.loop_stopped`.
+---@param resolved_by? "left" Resolves all alerts of the node, and ends its findings.
+function NodeUnit:stop(reason, resolved_by)
+  self.is_over = true
+  for _, one in ipairs(self.units) do
+    one:stop(reason, resolved_by)
+  end
+  self.sweep:stop()
+  self.reachability:stop(resolved_by)
+  self.target:stop()
+  if resolved_by then
+    -- Those of models, which no finding ends.
+    for _, alert in ipairs(self.host.alerts:firing({ node = self.name })) do
+      self.host.alerts:resolve(alert.id, resolved_by)
+    end
+  end
+  self.is_running = false
+end
+
+return M

@@ -1,0 +1,91 @@
+--- The nodes of a watcher: reading the field `node`, and making one policy per node of it.
+
+local node_name = require("runtime.node_name")
+
+local M = {}
+
+--- Reads the field `node`: one name, or a list.
+---@param value any
+---@return node_name.Node[]?
+---@return string? err
+function M.read(value)
+  local list = type(value) == "table" and value or { value }
+  local read = {}
+  for i, item in ipairs(list) do
+    local node, err = node_name.parse(item)
+    if not node then
+      return nil, err
+    end
+    read[i] = node
+  end
+  if #read == 0 then
+    return nil, "names no node"
+  end
+  return read
+end
+
+-- A policy as it is for one node; `origin` is the same for all those of one watcher table.
+local function for_node(policy, node)
+  local copy = {}
+  for key, value in pairs(policy) do
+    copy[key] = value
+  end
+  copy.nodes, copy.origin = nil, policy.origin or policy
+  copy.node, copy.address = node.name, node.address
+  copy.follows = node.follows or nil
+  return copy
+end
+
+--- One policy per node, each with a name of its own within the file. What is listed and the first
+--- node of a cluster is one: the others follow it.
+---@param policy table With `nodes`, which go.
+---@param out table[] Where they are added.
+function M.expand(policy, out)
+  local by_name = {}
+  for _, node in ipairs(policy.nodes or {}) do
+    local other = by_name[node.name]
+    if other and (other.follows or node.follows) then
+      other.follows = true
+      other.address = node.address ~= node.name and node.address or other.address
+    else
+      local copy = for_node(policy, node)
+      by_name[node.name] = copy
+      out[#out + 1] = copy
+    end
+  end
+end
+
+--- The policy of a followed cluster for one of its members.
+---@param policy table One that `follows`.
+---@param name string
+---@return table
+function M.for_member(policy, name)
+  return for_node(policy, { name = name, address = name, follows = false })
+end
+
+--- The nodes to watch: --node, else the file's own, else BEAMLENS_NODE.
+---@param policy table As read so far.
+---@param raw table As the file has it.
+---@param opts { node?: string, env: fun(name: string): string? }
+---@param report fun(field: string, message: string)
+---@return node_name.Node[]? nodes nil after a mistake, which was reported.
+function M.choose(policy, raw, opts, report)
+  if not opts.node and raw.node ~= nil then
+    return policy.nodes -- or a mistake, which is told
+  end
+  local given, from = opts.node, "--node"
+  if not given then
+    given, from = opts.env("BEAMLENS_NODE"), "BEAMLENS_NODE"
+  end
+  if not given then
+    report("node", "no node: set `node` here, --node NAME or BEAMLENS_NODE")
+    return nil
+  end
+  local read, err = M.read(given)
+  if not read then
+    report("node", ("%s: %s"):format(from, err))
+  end
+  return read
+end
+
+return M

@@ -1,0 +1,222 @@
+-- The running host over real nodes.
+
+local alerts = require("runtime.alerts")
+local app = require("runtime.app")
+local async = require("runtime.async")
+local clients = require("runtime.clients")
+local clock = require("runtime.clock")
+local loader = require("runtime.loader")
+local node = require("support.node")
+local policy = require("runtime.policy")
+local sandbox = require("runtime.sandbox")
+local support = require("support")
+local telemetry = require("runtime.telemetry")
+
+-- A host for the watchers of `source`, started; stopped when the case ends.
+local function host(n, source, opts)
+  opts = opts or {}
+  local t = { events = {}, bus = telemetry.new(), clock = clock.system() }
+  t.bus:attach_many("spec", telemetry.event_names(), function(event, _, metadata)
+    t.events[#t.events + 1] = { event = event:match("^beamlens%.(.*)"), metadata = metadata }
+  end)
+  function t.all(event, node_name)
+    local found = {}
+    for _, e in ipairs(t.events) do
+      if e.event == event and (not node_name or e.metadata.node == node_name) then
+        found[#found + 1] = e.metadata
+      end
+    end
+    return found
+  end
+  function t.wait(event, node_name, timeout_ms)
+    return support.wait_until(function()
+      return t.all(event, node_name)[1]
+    end, timeout_ms or 15000, event)
+  end
+  local policies, errors = policy.parse(source, "watchers/spec.lua", { env = function() end })
+  assert(policies, table.concat(errors or {}, "\n"))
+  t.alerts = alerts.new({ telemetry = t.bus, clock = t.clock })
+  t.app, t.errors = app.new({
+    policies = policies,
+    registry = assert(clients.new({ telemetry = t.bus, clock = t.clock, env = function() end })),
+    loader = loader.new({}),
+    sandbox = sandbox.new({ telemetry = t.bus }),
+    alerts = t.alerts, telemetry = t.bus, clock = t.clock,
+    cookie = function()
+      return function()
+        return n.cookie
+      end
+    end,
+    epmd_port = n.epmd_port,
+    cluster = opts.cluster or { ask_ms = 200, leave_ms = 2000 },
+  })
+  if t.app then
+    t.refused = {}
+    support.on_cleanup(function()
+      t.app:stop("spec")
+    end)
+    t.app:start({ on_refused = function(err)
+      t.refused[#t.refused + 1] = err
+    end })
+  end
+  return t
+end
+
+local function ping(from, to)
+  assert.equal("pong", from:eval(("net_adm:ping('%s')."):format(to.name)))
+end
+
+-- Counts what is evaluated on a node: sources by their beginning.
+local function count_evals(one)
+  local counts = {}
+  local eval = one.evaluator.run
+  function one.evaluator.run(self, source, ...)
+    local key = source:match("process_count =>") and "snapshot"
+      or source:match("message_queue_len") and "sweep" or "other"
+    counts[key] = (counts[key] or 0) + 1
+    return eval(self, source, ...)
+  end
+  return counts
+end
+
+describe("the running host", function()
+  it("samples a node once per watcher and sweeps it once for all of them",
+    support.async(function()
+      local n = node.start({ name = "app1" })
+      local watchers = {}
+      for i = 1, 5 do
+        watchers[i] = ('{ name = "w%d", domain = "beam", node = %q, sample = "1h" }'):format(i,
+          n.name)
+      end
+      local t = host(n, "return {" .. table.concat(watchers, ",") .. "}")
+      assert.equal(1, #t.app.order)
+      local counts = count_evals(t.app.nodes[n.name].target)
+      support.wait_until(function()
+        return #t.all("sampler.sample") == 5 and t.app.nodes[n.name].sweep:latest()
+      end, 15000)
+      -- Who samples does it in turn, the first at once; openings share what is under way.
+      local up, first
+      for i, e in ipairs(t.events) do
+        up = up or e.event == "node.up" and i
+        first = first or e.event == "sampler.sample" and e.metadata.watcher
+      end
+      assert.is_truthy(up)
+      assert.equal("w1", first)
+      async.sleep(300)
+      assert.equal(5, counts.snapshot)
+      assert.equal(1, counts.sweep)
+      assert.equal(1, #t.all("node.up"))
+    end))
+
+  it("follows a cluster: members join, leave with their alerts, and come back anew",
+    support.async(function()
+      local a, b = node.start({ name = "app2a" }), node.start({ name = "app2b" })
+      ping(a, b)
+      local t = host(a, ([[return {
+        { name = "beam", domain = "beam", node = { "cluster:%s", "%s" }, sample = "1s",
+          rules = { node_down = { hold = "1s" } } },
+        { name = "own", domain = "beam", node = "%s" },
+      }]]):format(a.name, a.name, a.name))
+      assert.equal(2, #t.app.units)
+      t.wait("sampler.sample", b.name)
+      assert.equal(1, #t.all("node.joined"))
+      assert.same({ a.name, b.name }, { t.app.order[1].name, t.app.order[2].name })
+      assert.equal(3, #t.app.units)
+
+      local c = node.start({ name = "app2c" })
+      ping(c, b)
+      t.wait("sampler.sample", c.name)
+      -- A model's alert, which no rule ends.
+      t.alerts:fire({ watcher = "beam", domain = "beam", node = b.name, type = "other",
+        subject = "x", severity = "warning", source = "model", summary = "s", title = "t" })
+      local gone = setmetatable({ t.app.nodes[b.name], t.app.nodes[b.name].units[1] },
+        { __mode = "v" })
+      b:eval("spawn(fun() -> timer:sleep(50), init:stop() end).")
+      b:wait_exit()
+      t.wait("node.left", b.name, 20000)
+      assert.is_nil(t.app.nodes[b.name])
+      assert.same({}, t.alerts:firing({ node = b.name }))
+      local resolved = t.all("watcher.alert_resolved", b.name)
+      assert.is_true(#resolved >= 2) -- the model's and node_down
+      for _, metadata in ipairs(resolved) do
+        assert.equal("left", metadata.alert.resolved_by)
+      end
+      assert.equal("left", t.wait("watcher.loop_stopped", b.name).reason)
+      support.wait_until(function()
+        collectgarbage()
+        collectgarbage()
+        return next(gone) == nil
+      end, 5000, "the memory of a node that left to be free")
+      assert.same({}, t.all("node.down", a.name))
+      assert.same({}, t.all("node.down", c.name))
+
+      t.events = {}
+      local again = node.start({ name = "app2b" })
+      ping(a, again)
+      t.wait("sampler.sample", b.name)
+      assert.equal(1, #t.all("node.joined", b.name))
+      assert.equal(1, #t.all("watcher.started", b.name))
+      assert.same({}, t.all("node.restarted"))
+    end, 60))
+
+  it("tells of a peer whose host is not to be found, and of nobody else", support.async(function()
+    local a, b = node.start({ name = "app3a" }), node.start({ name = "app3b" })
+    ping(a, b)
+    local t = host(a, ([[return { domain = "beam", node = "cluster:%s", sample = "1s" }]])
+      :format(a.name), { cluster = { ask_ms = 60000, leave_ms = 600000 } })
+    t.wait("node.up", b.name)
+    t.app.cluster:learn(t.app.cluster.members[a.name], { "lost@no-such-host.invalid", b.name })
+    local down = t.wait("node.down", "lost@no-such-host.invalid")
+    assert.equal("EHOST", down.code)
+    assert.is_false(down.was_up)
+    t.events = {}
+    t.wait("sampler.sample", a.name)
+    t.wait("sampler.sample", b.name)
+    assert.same({}, t.all("node.down", a.name))
+    assert.same({}, t.all("node.down", b.name))
+    assert.same({}, t.refused)
+  end, 40))
+
+  it("ends at the start only when every node that the files name refuses for good",
+    support.async(function()
+      local a, b = node.start({ name = "app4a" }), node.start({ name = "app4b" })
+      ping(a, b)
+      local t = host({ cookie = "wrong", epmd_port = a.epmd_port },
+        ('return { domain = "beam", node = { "cluster:%s", "%s" } }'):format(a.name, b.name))
+      support.wait_until(function()
+        return t.refused[1]
+      end)
+      assert.matches("ECOOKIE", t.refused[1])
+      assert.equal(1, #t.refused)
+    end))
+
+  it("refuses two watchers of one name on one node, but not one that is listed and followed",
+    function()
+      local n = { cookie = "c" }
+      local t = host(n, [[return {
+        { name = "w", domain = "beam", node = "a@h" },
+        { name = "w", domain = "beam", node = "cluster:a@h" },
+      }]])
+      assert.is_nil(t.app)
+      assert.matches("watcher w on a@h is defined twice", t.errors[1])
+    end)
+
+  it("introduces a watcher in one line, however many nodes it watches", function()
+    local introduction = require("runtime.app.introduction")
+    local names = {}
+    for i = 1, 50 do
+      names[i] = ('"n%d@h"'):format(i)
+    end
+    local list = assert(policy.parse(([[return {
+      { domain = "beam", node = { %s } }, { domain = "beam", name = "c", node = "cluster:a@h" },
+    }]]):format(table.concat(names, ",")), "x.lua", { env = function() end }))
+    local units = {}
+    for i, one in ipairs(list) do
+      units[i] = { policy = one, registry = { primary = "rules" } }
+    end
+    local lines = introduction.lines(units)
+    assert.equal(2, #lines)
+    assert.matches("^watcher x%-beam on n1@h, n2@h, n3@h and 47 more: domain beam, ", lines[1])
+    assert.matches("^watcher c on the cluster of a@h: domain beam, ", lines[2])
+  end)
+end)
