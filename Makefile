@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 20
 BUILD_PACKAGES := gcc libc6-dev make pkg-config libluajit-5.1-dev lua-luv-dev libuv1-dev \
   libcurl4-openssl-dev libssl-dev lua-cjson-dev lua-lpeg-dev libseccomp-dev erlang-dev
 RUN_PACKAGES   := erlang-base
-TEST_PACKAGES  := erlang-ssl lua-busted openssl
+TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl
 LINT_PACKAGES  := clang clang-format lua-check
 
 LIBDIR   := $(shell pkg-config --variable=libdir luajit 2>/dev/null)

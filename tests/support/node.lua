@@ -5,6 +5,7 @@
 --   n:eval("erlang:system_info(process_count).")   -- text, as ~p prints it
 --   n:log()                                        -- all that the node has printed
 --   n:kill("sigstop"); n:stop()
+--   node.start({ name = "t2", elixir = true })      -- the same, started as Elixir starts one
 --
 -- A node that a case leaves running is stopped when the case ends.
 
@@ -128,22 +129,37 @@ local function listen(accepted)
   return server, server:getsockname().port
 end
 
-local function spawn_erl(self, opts, control_port)
+-- Elixir's applications as a project of its has them: `elixir` alone does not start Logger.
+local ELIXIR_START = "{:ok, _} = Application.ensure_all_started(:logger); :control.start()"
+
+-- The program that starts a node, and its arguments.
+local function command_line(self, opts, control_port)
   local args = { "-noshell", opts.long and "-name" or "-sname", self.name,
     "-setcookie", self.cookie,
     "-pa", CODE_DIR, "-kernel", "inet_dist_use_interface", "{127,0,0,1}" }
   for _, argument in ipairs(opts.args or {}) do
     args[#args + 1] = argument
   end
-  for _, argument in ipairs({ "-s", "control", "start" }) do
-    args[#args + 1] = argument
-  end
   if control_port then
     args[#args + 1] = "-control_port"
     args[#args + 1] = tostring(control_port)
   end
+  if not opts.elixir then
+    args[#args + 1] = "-s"
+    args[#args + 1] = "control"
+    args[#args + 1] = "start"
+    return "erl", args
+  end
+  for _, argument in ipairs(args) do
+    assert(not argument:find("%s"), "elixir splits --erl at spaces: " .. argument)
+  end
+  return "elixir", { "--erl", table.concat(args, " "), "--no-halt", "-e", ELIXIR_START }
+end
+
+local function spawn_node(self, opts, control_port)
+  local command, args = command_line(self, opts, control_port)
   local fd = assert(uv.fs_open(self.log_path, "w", 384))
-  local handle, pid = uv.spawn("erl", { args = args, env = environment(opts.env),
+  local handle, pid = uv.spawn(command, { args = args, env = environment(opts.env),
     stdio = { nil, fd, fd } }, function()
     self.handle:close()
     self.handle = nil
@@ -159,9 +175,10 @@ end
 --- Starts a node and waits until it runs.
 ---@async
 ---@param opts { name: string, host?: string, long?: boolean, cookie?: string, args?: string[],
----  env?: string[], control?: boolean }
+---  env?: string[], control?: boolean, elixir?: boolean }
 --- `host` is "localhost" unless given; `long` uses -name; with `control = false` the node gets no
---- control connection, so that nothing but OTP's own boot has run on it.
+--- control connection, so that nothing but OTP's own boot has run on it. An `elixir` node runs
+--- Elixir's applications elixir and logger; its `args` have no spaces.
 function M.start(opts)
   compile()
   M.start_epmd()
@@ -176,7 +193,7 @@ function M.start(opts)
     self:stop()
   end)
   if opts.control == false then
-    spawn_erl(self, opts)
+    spawn_node(self, opts)
     support.wait_until(function()
       return self:raw_log():find("ready\n", 1, true)
     end, 15000, "the node to start: " .. self.log_path)
@@ -184,7 +201,7 @@ function M.start(opts)
   end
   self.socket = async.await(15000, function(done)
     local server, port = listen(done)
-    spawn_erl(self, opts, port)
+    spawn_node(self, opts, port)
     return function()
       server:close()
     end

@@ -20,4 +20,17 @@ describe("the test node", function()
     local n = node.start({ name = "support1", control = false })
     assert.are.equal("", n:log())
   end))
+
+  it("may be one of Elixir, with its applications", support.async(function()
+    local n = node.start({ name = "support1", elixir = true })
+    assert.are.equal("support1@localhost", n:eval("node()."))
+    assert.are.equal("[elixir,logger]",
+      n:eval("[A || {A, _, _} <- lists:sort(application:which_applications()), "
+        .. "A =:= elixir orelse A =:= logger]."))
+    assert.are.equal("3", n:bytes("'Elixir.Kernel':inspect(1 + 2)."))
+    n:eval("'Elixir.IO':puts(<<\"hello\">>).")
+    support.wait_until(function()
+      return n:log() == "hello\n"
+    end)
+  end))
 end)
