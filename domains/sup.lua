@@ -48,8 +48,8 @@ local CALLBACKS = {
       { name = "pid", type = "string" },
       count("child_count", "those that do not run included"),
       count("active_children"),
-      { name = "counted_by", type = "string", doc = "supervisor; or links, which has the active ones "
-        .. "only: too many, or no answer in time" },
+      { name = "counted_by", type = "string", doc = "supervisor; or links, with the active "
+        .. "ones only: too many, or no answer in time" },
       { name = "registered", type = "boolean" },
       { name = "application", type = "string", nullable = true },
     },
@@ -68,8 +68,8 @@ local CALLBACKS = {
       { name = "type", type = "string", doc = "worker or supervisor" },
     },
     doc = "The children of one supervisor, at most 500 (truncated, total). partial: it did not "
-      .. "answer in time, or has too many to be asked, and these are the processes it is linked to. "
-      .. "An unknown name gives { error = \"supervisor_not_found\" }.",
+      .. "answer in time, or has too many to be asked, and these are the processes it is linked "
+      .. "to. An unknown name gives { error = \"supervisor_not_found\" }.",
     run = calls.children,
   },
   {
@@ -79,8 +79,8 @@ local CALLBACKS = {
       { name = "name", type = "string", optional = true },
       { name = "pid", type = "string", optional = true },
       { name = "child_count", type = "integer", optional = true },
-      { name = "children", type = "list", optional = true, doc = "of id, pid, type; a supervisor "
-        .. "also has name, child_count and its own children" },
+      { name = "children", type = "list", optional = true, doc = "of id, pid, type; a "
+        .. "supervisor also has name, child_count and its own children" },
       { name = "truncated", type = "boolean", optional = true, doc = "there are more: below depth "
         .. "5, beyond 100 children of one supervisor, 500 in all, or 3 s" },
       { name = "partial", type = "boolean", optional = true, doc = "it did not answer in time: "
@@ -121,5 +121,5 @@ total_children and supervisor_count are of the last sweep, null before the first
   snapshot = snapshot,
   sweeps = { "supervisors" },
   callbacks = CALLBACKS,
-  rules = rules,
+  rules = rules.rules,
 }

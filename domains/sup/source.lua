@@ -1,6 +1,5 @@
---- The Erlang of the sup domain's callbacks. Each supervisor is called by a helper of its own, with
---- a deadline and a bounded heap, and only when its initial call says that it is one: another kind
---- of process may end at such a call.
+--- The Erlang of the sup domain's callbacks. Bindings of all: those of the sweep's prelude and
+--- calls (runtime/sweep/supervisors_source.lua).
 
 local sweep_source = require("runtime.sweep.supervisors_source")
 
@@ -15,41 +14,7 @@ M.COUNTERS = [[
  erlang:system_info(port_count)}.
 ]]
 
--- Bindings: Copy (see the prelude), Patience (ms for one call), HeapWords (of one helper).
-M.PRELUDE = sweep_source.PRELUDE .. [==[
-Looks = fun(P) ->
-  try process_info(P, Items) =:= Marks andalso Call(P) =/= none catch error:badarg -> false end
-end,
-%% A helper that was killed has ended; its message may still be on its way, which is why each has a
-%% tag of its own.
-Start = fun(Fun) ->
-  Me = self(),
-  Tag = make_ref(),
-  {Pid, Ref} = spawn_opt(fun() -> Me ! {Tag, Fun()} end, [link, monitor,
-    {max_heap_size, #{size => HeapWords, kill => true, error_logger => false}}]),
-  {Pid, Ref, Tag}
-end,
-Finish = fun({Pid, Ref, Tag}, Until) ->
-  receive
-    {Tag, Answer} -> demonitor(Ref, [flush]), {ok, Answer};
-    {'DOWN', Ref, _, _, _} -> receive {Tag, Answer} -> {ok, Answer} after 0 -> late end
-  after max(0, Until - erlang:monotonic_time(millisecond)) ->
-    unlink(Pid),
-    exit(Pid, kill),
-    demonitor(Ref, [flush]),
-    receive {Tag, Answer} -> {ok, Answer} after 0 -> late end
-  end
-end,
-process_flag(trap_exit, true),
-Soon = fun() -> erlang:monotonic_time(millisecond) + Patience end,
-Within = fun(Fun) -> Finish(Start(Fun), Soon()) end,
-Asked = fun(P, Question) ->
-  try gen_server:call(P, Question, Patience) of
-    Answer when is_list(Answer) -> Answer;
-    _ -> none
-  catch _:_ -> none
-  end
-end,
+M.PRELUDE = sweep_source.PRELUDE .. sweep_source.CALLS .. [==[
 Links = fun(P) ->
   case process_info(P, links) of
     {links, L} ->
@@ -135,7 +100,8 @@ Listed = fun(P, Most) ->
 end,
 ]==]
 
---- The children of one supervisor. Further bindings: MostRows, CallUpTo (links up to which it is called).
+--- The children of one supervisor. Further bindings: MostRows, CallUpTo (links up to which it is
+--- called).
 M.CHILDREN = M.PRELUDE .. FIND .. [==[
 case Sup of
   none -> none;

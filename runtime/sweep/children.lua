@@ -1,6 +1,226 @@
+--- What is known of supervisors' permanent children from pass to pass: whether they are restarted
+--- again and again, whether they are missing, and which registered supervisors are no more.
+---
+--- A supervisor of at most 200 links is asked once who its children are and how they are restarted.
+--- From then on its links are compared, and it is asked again when they changed: once where no
+--- permanent child did, and where one did it is watched for a second. Temporary and transient
+--- children, and all those of dynamic supervisors, may come and go.
+
+local dist = require("host.dist")
+local record = require("runtime.sweep.child_record")
+local source = require("runtime.sweep.children_source")
+
 local M = {}
+
+local LEARNED_AT_ONCE, INSPECTED_AT_ONCE = 20, 10
+local MAX_LEARNED = 1000
+local MAX_GONE = 100
+local FORGET_MS = 24 * 60 * 60 * 1000
+local RETRY_MS = 5 * 60 * 1000 -- it did not answer
+local RELEARN_MS = 60 * 1000 -- it has new children
+local WATCH_MS = 1000
+local PATIENCE_MS = 500
+
+local BINDINGS = {
+  Patience = PATIENCE_MS, Gap = WATCH_MS, HeapWords = 2 * 1024 * 1024, Copy = 16 * 1024 * 1024,
+}
+
+---@class children.Restarts
+---@field per_s number At least.
+---@field restarts integer Seen in `seconds`.
+---@field seconds number
+---@field ids string[] The permanent children that were restarted.
+
+---@class children.Missing
+---@field id string
+---@field since_ms number By the node's monotonic clock.
+---@field seen_s number For how long it was known before.
+---@field state "restarting"|"silent" `silent`: the supervisor does not answer.
+
+---@class children.Gone
+---@field name string
+---@field since_ms number
+---@field seen_s number
+---@field application? string
+
+---@class children.Children
 local Children = {}
-local mt = { __index = Children }
-function M.new() return setmetatable({}, mt) end
-function Children:learn(_, result) result.gone = {} end
+local children_mt = { __index = Children }
+
+--- Nothing is known.
+---@return children.Children
+function M.new()
+  return setmetatable({ supervisors = {}, learned = 0, registered = {} }, children_mt)
+end
+
+-- When an id was first seen below a supervisor; that outlives a registered supervisor's pid.
+function Children:first_ms(row, key, now_ms)
+  local known = row.registered and self.registered[row.name]
+  if not known then
+    return now_ms
+  end
+  known.ids[key] = known.ids[key] or now_ms
+  return known.ids[key]
+end
+
+local function first(list, count)
+  table.sort(list, function(a, b)
+    if a.rank ~= b.rank then
+      return a.rank > b.rank
+    end
+    return a.pid < b.pid
+  end)
+  local pids = {}
+  for i = 1, math.min(count, #list) do
+    pids[i] = list[i].pid
+  end
+  return pids
+end
+
+-- Whom to ask for the first time, and whom again.
+function Children:choose(result, now_ms)
+  local learn, inspect = {}, {}
+  for pid, row in pairs(result.rows) do
+    local entry = self.supervisors[pid]
+    local is_due = now_ms >= (entry.retry_ms or -math.huge)
+    if is_due and not entry.is_dynamic and (not entry.ids or entry.is_outdated) then
+      if row.fingerprint and row.children > 0
+        and (entry.ids or self.learned < MAX_LEARNED) then
+        learn[#learn + 1] = { pid = pid, rank = row.registered and 1 or 0 }
+      end
+    elseif entry.ids then
+      local rank = record.urgency(entry, row, now_ms)
+      if rank then
+        inspect[#inspect + 1] = { pid = pid, rank = rank }
+      end
+    end
+  end
+  return first(learn, LEARNED_AT_ONCE), first(inspect, INSPECTED_AT_ONCE)
+end
+
+function Children:ask(target, result, terms, parents)
+  local now_ms = result.mono_ms
+  local learn, inspect = self:choose(result, now_ms)
+  local bindings = { Learn = {}, Inspect = {}, Parents = parents }
+  for key, value in pairs(BINDINGS) do
+    bindings[key] = value
+  end
+  for i, pid in ipairs(learn) do
+    bindings.Learn[i] = terms[pid]
+  end
+  for i, pid in ipairs(inspect) do
+    bindings.Inspect[i] = dist.tuple({ terms[pid], record.permanent_pids(self.supervisors[pid]) })
+  end
+  if #learn + #inspect + #parents == 0 then
+    return {}
+  end
+  local answer = target:eval(source, bindings, { timeout_ms = 4 * PATIENCE_MS + WATCH_MS + 2000 })
+  if not answer then
+    return {}
+  end
+  for i, pid in ipairs(learn) do
+    local entry = self.supervisors[pid]
+    local was_learned = entry.ids ~= nil
+    record.learn(entry, answer[1][i], function(key)
+      return self:first_ms(result.rows[pid], key, now_ms)
+    end)
+    entry.retry_ms = now_ms + (entry.ids and RELEARN_MS or RETRY_MS)
+    self.learned = self.learned + ((entry.ids and not was_learned) and 1 or 0)
+  end
+  for i, pid in ipairs(inspect) do
+    record.inspect(self.supervisors[pid], result.rows[pid], answer[2][i], now_ms)
+  end
+  return answer[3]
+end
+
+-- Takes in who is there now.
+function Children:see(result, parents)
+  local now_ms = result.mono_ms
+  for pid, row in pairs(result.rows) do
+    self.supervisors[pid] = self.supervisors[pid] or {}
+    if row.registered then
+      local known = self.registered[row.name] or { first_ms = now_ms, ids = {} }
+      self.registered[row.name] = known
+      known.gone_ms, known.row, known.parent = nil, row, parents[pid]
+    end
+  end
+  if result.skipped == 0 then
+    for pid, entry in pairs(self.supervisors) do
+      if not result.rows[pid] then
+        self.learned = self.learned - (entry.ids and 1 or 0)
+        self.supervisors[pid] = nil
+      end
+    end
+  end
+end
+
+-- Registered supervisors that are no more although nobody is known to have ended them: what a
+-- supervisor or an application started is theirs to end; what a process started may end with it,
+-- which is why those come with whom to ask for.
+function Children:find_gone(result)
+  local candidates, parents, present = {}, {}, {}
+  if result.skipped > 0 then
+    return candidates, parents
+  end
+  for _, row in pairs(result.rows) do
+    present[row.registered and row.name or ""] = true
+  end
+  for name, known in pairs(self.registered) do
+    local row = known.row
+    if not present[name] then
+      known.gone_ms = known.gone_ms or result.mono_ms
+      local is_ended = result.rows[row.pid]
+        or (row.application and not result.applications[row.application])
+      if is_ended or result.mono_ms - known.gone_ms > FORGET_MS then
+        self.registered[name] = nil
+      elseif row.parent_kind == "process" and #candidates < MAX_GONE then
+        local candidate = { name = name, known = known }
+        candidates[#candidates + 1] = candidate
+        if row.parent_alive then
+          parents[#parents + 1] = known.parent
+          candidate.asked = #parents
+        end
+      end
+    end
+  end
+  return candidates, parents
+end
+
+function Children:tell_gone(result, candidates, alive)
+  result.gone = {}
+  for _, candidate in ipairs(candidates) do
+    local known = candidate.known
+    local answer = not candidate.asked or alive[candidate.asked]
+    if answer then
+      result.gone[#result.gone + 1] = {
+        name = candidate.name, since_ms = known.gone_ms,
+        seen_s = (known.gone_ms - known.first_ms) / 1000, application = known.row.application,
+      }
+    elseif answer == false then
+      self.registered[candidate.name] = nil -- it ended with who had started it
+    end
+  end
+  table.sort(result.gone, function(a, b)
+    return a.name < b.name
+  end)
+end
+
+--- Takes in a pass, asks what it needs to, and adds to the result what is known: `restarts` and
+--- `missing` of its rows, and `gone`.
+---@async
+---@param target table
+---@param result sweep.Supervisors
+---@param terms { supervisors: table<string, any>, parents: table<string, any> } By pid.
+function Children:update(target, result, terms)
+  self:see(result, terms.parents)
+  local candidates, parents = self:find_gone(result)
+  local alive = self:ask(target, result, terms.supervisors, parents)
+  self:tell_gone(result, candidates, alive)
+  for pid, row in pairs(result.rows) do
+    local entry = self.supervisors[pid]
+    entry.fingerprint = row.fingerprint
+    row.restarts, row.missing = entry.restarts, record.missing(entry)
+  end
+end
+
 return M

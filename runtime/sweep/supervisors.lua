@@ -136,10 +136,12 @@ local function ranked(rows)
 end
 
 local function read(answer)
-  local rows, terms, total_children, applications = {}, {}, 0, {}
+  local rows, total_children, applications = {}, 0, {}
+  local terms = { supervisors = {}, parents = {} }
   for _, tuple in ipairs(answer[1]) do
     local row = read_row(tuple)
-    rows[row.pid], terms[row.pid] = row, tuple[1]
+    rows[row.pid] = row
+    terms.supervisors[row.pid], terms.parents[row.pid] = tuple[1], tuple[5]
     total_children = total_children + row.children
   end
   for _, row in pairs(rows) do
@@ -175,7 +177,7 @@ function Part:run(target)
     return nil, err, code
   end
   local result, terms = read(answer)
-  self.children:learn(target, result, terms)
+  self.children:update(target, result, terms)
   return result
 end
 

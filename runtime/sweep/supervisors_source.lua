@@ -67,6 +67,45 @@ Marks = [{trap_exit, true}, {initial_call, {proc_lib, init_p, 5}}],
 Items = [trap_exit, initial_call],
 ]==]
 
+--- Goes after the prelude: how supervisors are called. Each call has a helper of its own, with a
+--- deadline and a bounded heap, and goes only to who `Looks` like a supervisor: another kind of
+--- process may end at such a call. Bindings: Patience (ms for one call), HeapWords (of one helper).
+M.CALLS = [==[
+Looks = fun(P) ->
+  try process_info(P, Items) =:= Marks andalso Call(P) =/= none catch error:badarg -> false end
+end,
+%% A helper that was killed has ended; its message may still be on its way, which is why each has a
+%% tag of its own.
+Start = fun(Fun) ->
+  Me = self(),
+  Tag = make_ref(),
+  {Pid, Ref} = spawn_opt(fun() -> Me ! {Tag, Fun()} end, [link, monitor,
+    {max_heap_size, #{size => HeapWords, kill => true, error_logger => false}}]),
+  {Pid, Ref, Tag}
+end,
+Finish = fun({Pid, Ref, Tag}, Until) ->
+  receive
+    {Tag, Answer} -> demonitor(Ref, [flush]), {ok, Answer};
+    {'DOWN', Ref, _, _, _} -> receive {Tag, Answer} -> {ok, Answer} after 0 -> late end
+  after max(0, Until - erlang:monotonic_time(millisecond)) ->
+    unlink(Pid),
+    exit(Pid, kill),
+    demonitor(Ref, [flush]),
+    receive {Tag, Answer} -> {ok, Answer} after 0 -> late end
+  end
+end,
+process_flag(trap_exit, true),
+Soon = fun() -> erlang:monotonic_time(millisecond) + Patience end,
+Within = fun(Fun) -> Finish(Start(Fun), Soon()) end,
+Asked = fun(P, Question) ->
+  try gen_server:call(P, Question, Patience) of
+    Answer when is_list(Answer) -> Answer;
+    _ -> none
+  catch _:_ -> none
+  end
+end,
+]==]
+
 --- One pass. Further bindings: Budget (ms), Patience (ms for a chunk), Grace (ms for one process),
 --- Most (supervisors), MostLinks, Fingered (links of one supervisor up to which they are told).
 M.WALK = M.PRELUDE .. [==[
