@@ -19,15 +19,20 @@ local function newest(history)
   return pass and pass.supervisors, sample
 end
 
--- Whether what is not below this supervisor grew alike.
+-- Whether load explains it: ports, or the processes that are not below this supervisor, grew alike;
+-- by their share or by their number, since one that was small grows by a large share.
 local function is_explained(growth, samples)
   local first, last = samples[1].data, samples[#samples].data
-  if trends.is_explained(growth, first, last, { "port_count" }) then
-    return true
+  local before = { ports = trends.number(first, "port_count") }
+  local now = { ports = trends.number(last, "port_count") }
+  local were, are = trends.number(first, "process_count"), trends.number(last, "process_count")
+  before.others, now.others = were and were - growth.before, are and are - growth.now
+  for key, was in pairs(before) do
+    if now[key] and now[key] - was >= (growth.now - growth.before) / 2 then
+      return true
+    end
   end
-  local before, now = trends.number(first, "process_count"), trends.number(last, "process_count")
-  return before ~= nil and now ~= nil and trends.is_explained(growth,
-    { others = before - growth.before }, { others = now - growth.now }, { "others" })
+  return trends.is_explained(growth, before, now, { "ports", "others" })
 end
 
 local function growth_of(history, pid, data)

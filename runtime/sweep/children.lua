@@ -16,7 +16,7 @@ local LEARNED_AT_ONCE, INSPECTED_AT_ONCE = 20, 10
 local MAX_LEARNED = 1000
 local MAX_GONE = 100
 local FORGET_MS = 24 * 60 * 60 * 1000
-local RETRY_MS = 5 * 60 * 1000 -- it did not answer
+local RETRY_MS = 60 * 1000 -- it did not answer
 local RELEARN_MS = 60 * 1000 -- it has new children
 local WATCH_MS = 1000
 local PATIENCE_MS = 500
@@ -98,10 +98,11 @@ function Children:choose(result, now_ms)
   return first(learn, LEARNED_AT_ONCE), first(inspect, INSPECTED_AT_ONCE)
 end
 
-function Children:ask(target, result, terms, parents)
+-- One eval for all questions of a pass.
+function Children:ask(target, result, terms, candidates)
   local now_ms = result.mono_ms
   local learn, inspect = self:choose(result, now_ms)
-  local bindings = { Learn = {}, Inspect = {}, Parents = parents }
+  local bindings = { Learn = {}, Inspect = {}, Gone = {} }
   for key, value in pairs(BINDINGS) do
     bindings[key] = value
   end
@@ -109,9 +110,15 @@ function Children:ask(target, result, terms, parents)
     bindings.Learn[i] = terms[pid]
   end
   for i, pid in ipairs(inspect) do
-    bindings.Inspect[i] = dist.tuple({ terms[pid], record.permanent_pids(self.supervisors[pid]) })
+    local entry = self.supervisors[pid]
+    bindings.Inspect[i] = dist.tuple({
+      terms[pid], record.permanent_pids(entry), entry.restarts ~= nil,
+    })
   end
-  if #learn + #inspect + #parents == 0 then
+  for i, candidate in ipairs(candidates) do
+    bindings.Gone[i] = candidate.known.pids
+  end
+  if #learn + #inspect + #candidates == 0 then
     return {}
   end
   local answer = target:eval(source, bindings, { timeout_ms = 4 * PATIENCE_MS + WATCH_MS + 2000 })
@@ -134,14 +141,15 @@ function Children:ask(target, result, terms, parents)
 end
 
 -- Takes in who is there now.
-function Children:see(result, parents)
+function Children:see(result, terms)
   local now_ms = result.mono_ms
   for pid, row in pairs(result.rows) do
     self.supervisors[pid] = self.supervisors[pid] or {}
     if row.registered then
       local known = self.registered[row.name] or { first_ms = now_ms, ids = {} }
       self.registered[row.name] = known
-      known.gone_ms, known.row, known.parent = nil, row, parents[pid]
+      known.gone_ms, known.row = nil, row
+      known.pids = dist.tuple({ terms.supervisors[pid], terms.parents[pid] })
     end
   end
   if result.skipped == 0 then
@@ -154,13 +162,12 @@ function Children:see(result, parents)
   end
 end
 
--- Registered supervisors that are no more although nobody is known to have ended them: what a
--- supervisor or an application started is theirs to end; what a process started may end with it,
--- which is why those come with whom to ask for.
+-- Registered supervisors that are not found any more although nobody is known to have ended them:
+-- what a supervisor or an application started is theirs to end.
 function Children:find_gone(result)
-  local candidates, parents, present = {}, {}, {}
+  local candidates, present = {}, {}
   if result.skipped > 0 then
-    return candidates, parents
+    return candidates
   end
   for _, row in pairs(result.rows) do
     present[row.registered and row.name or ""] = true
@@ -169,35 +176,30 @@ function Children:find_gone(result)
     local row = known.row
     if not present[name] then
       known.gone_ms = known.gone_ms or result.mono_ms
-      local is_ended = result.rows[row.pid]
-        or (row.application and not result.applications[row.application])
-      if is_ended or result.mono_ms - known.gone_ms > FORGET_MS then
+      if (row.application and not result.applications[row.application])
+        or result.mono_ms - known.gone_ms > FORGET_MS then
         self.registered[name] = nil
       elseif row.parent_kind == "process" and #candidates < MAX_GONE then
-        local candidate = { name = name, known = known }
-        candidates[#candidates + 1] = candidate
-        if row.parent_alive then
-          parents[#parents + 1] = known.parent
-          candidate.asked = #parents
-        end
+        candidates[#candidates + 1] = { name = name, known = known }
       end
     end
   end
-  return candidates, parents
+  return candidates
 end
 
+-- Of those, the ones that have ended while who started them goes on, or had ended before.
 function Children:tell_gone(result, candidates, alive)
   result.gone = {}
-  for _, candidate in ipairs(candidates) do
-    local known = candidate.known
-    local answer = not candidate.asked or alive[candidate.asked]
-    if answer then
+  for i, candidate in ipairs(candidates) do
+    local known, answer = candidate.known, alive[i]
+    local row = known.row
+    if answer and (answer[1] or (row.parent_alive and not answer[2])) then
+      self.registered[candidate.name] = nil
+    elseif answer then
       result.gone[#result.gone + 1] = {
         name = candidate.name, since_ms = known.gone_ms,
-        seen_s = (known.gone_ms - known.first_ms) / 1000, application = known.row.application,
+        seen_s = (known.gone_ms - known.first_ms) / 1000, application = row.application,
       }
-    elseif answer == false then
-      self.registered[candidate.name] = nil -- it ended with who had started it
     end
   end
   table.sort(result.gone, function(a, b)
@@ -212,9 +214,9 @@ end
 ---@param result sweep.Supervisors
 ---@param terms { supervisors: table<string, any>, parents: table<string, any> } By pid.
 function Children:update(target, result, terms)
-  self:see(result, terms.parents)
-  local candidates, parents = self:find_gone(result)
-  local alive = self:ask(target, result, terms.supervisors, parents)
+  self:see(result, terms)
+  local candidates = self:find_gone(result)
+  local alive = self:ask(target, result, terms.supervisors, candidates)
   self:tell_gone(result, candidates, alive)
   for pid, row in pairs(result.rows) do
     local entry = self.supervisors[pid]

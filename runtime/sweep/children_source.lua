@@ -2,8 +2,10 @@
 --- few children each, called once to learn who their children are and how they are restarted, and
 --- again only when something of a permanent child has changed.
 ---
---- Bindings: those of runtime/sweep/supervisors_source.lua, and Learn (supervisors), Inspect (pairs
---- of a supervisor and the pids of its permanent children), Parents (pids), Gap (ms of a watch).
+--- Bindings: those of runtime/sweep/supervisors_source.lua, and Learn (supervisors), Inspect (of
+--- each the supervisor, the pids of its permanent children, and whether it was seen to restart some
+--- in the last pass, so that it is watched at any rate), Gone (pairs of a supervisor that is not found
+--- any more and its parent), Gap (ms of a watch).
 
 local source = require("runtime.sweep.supervisors_source")
 
@@ -59,11 +61,11 @@ Watch = fun
     {Later, Count3, Seen3} = Loop(P, Seen2, Count2, Rest),
     {[L | Later], Count3, Seen3}
 end,
-Inspected = fun(P, Permanent) ->
+Inspected = fun(P, Permanent, IsStorming) ->
   case Looks(P) andalso Children(P) of
     L when is_list(L) ->
       Absent = Permanent -- [C || {_, C, _, _} <- L],
-      case Absent =:= [] andalso not lists:keymember(restarting, 2, L) of
+      case not IsStorming andalso Absent =:= [] andalso not lists:keymember(restarting, 2, L) of
         true -> {same, lists:map(Child, L)};
         false ->
           {Before, From} = {Work(P), Now()},
@@ -80,11 +82,14 @@ Inspected = fun(P, Permanent) ->
   end
 end,
 Learners = [Start(fun() -> Learned(P) end) || P <- Learn],
-Inspectors = [Start(fun() -> Inspected(P, Permanent) end) || {P, Permanent} <- Inspect],
+Inspectors = [Start(fun() -> Inspected(P, Permanent, Is) end) || {P, Permanent, Is} <- Inspect],
 End = Now() + 2 * Patience + Gap + 200,
 Get = fun(H) -> case Finish(H, End) of {ok, Answer} -> Answer; late -> late end end,
 Answers = {lists:map(Get, Learners), lists:map(Get, Inspectors)},
-Alive = Start(fun() -> [process_info(P, registered_name) =/= undefined || P <- Parents] end),
+Lives = fun(P) ->
+  is_pid(P) andalso node(P) =:= node() andalso process_info(P, status) =/= undefined
+end,
+Alive = Start(fun() -> [{Lives(Sup), Lives(Parent)} || {Sup, Parent} <- Gone] end),
 case Get(Alive) of
   late -> erlang:append_element(Answers, []);
   L -> erlang:append_element(Answers, L)

@@ -253,12 +253,12 @@ Walk = fun
   Loop([], Found, _, Apps) -> {Found, Apps};
   Loop(Lists, Found, Seen, Apps) ->
     New = [P || P <- lists:usort(Level(Lists)), not is_map_key(P, Seen)],
+    Looked = lists:append(Chunked(look, New, 100)),
     Room = max(0, Most - map_size(Seen)),
-    Taken = case length(New) > Room of
-      true -> put(skipped, get(skipped) + length(New) - Room), lists:sublist(New, Room);
-      false -> New
+    Rows = case length(Looked) > Room of
+      true -> put(skipped, get(skipped) + length(Looked) - Room), lists:sublist(Looked, Room);
+      false -> Looked
     end,
-    Rows = lists:append(Chunked(look, Taken, 100)),
     Apps2 = maps:merge(Apps, maps:from_list(
       [{element(1, R), AppOf(element(5, R), element(7, R), Apps)} || R <- Rows])),
     Seen2 = maps:merge(Seen, maps:from_list([{element(1, R), true} || R <- Rows])),

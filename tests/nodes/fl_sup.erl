@@ -3,8 +3,8 @@
 -module(fl_sup).
 -behaviour(supervisor).
 -export([start/2, named/2, dynamic/2, add/2, churn/2, churn_with_ids/2, storm/2, app/2, stop/0]).
--export([slow_child/2, adopt/2, counts/1, children/1, tree/1, supervisors/0, pid_of/1]).
--export([init/1, worker/0, trapper/0, crasher/1, slow/1, slower/2]).
+-export([slow_child/2, started_by/2, flaky_sup/2, break/0, heal/0, exhaust/1, trappers/2, counts/1, children/1, tree/1, supervisors/0, pid_of/1]).
+-export([init/1, worker/0, trapper/0, crasher/1, slow/1, slower/2, flaky/1]).
 
 %% Starts a supervisor with child specs under a registered Name, a via tuple, or none.
 start(none, Specs) -> run(fun() -> supervisor:start_link(?MODULE, {one_for_one, Specs}) end);
@@ -65,9 +65,47 @@ slow_child(Name, Ms) ->
     timer:sleep(100),
     ok.
 
-%% Starts a supervisor from a process that goes on when it ends.
-adopt(Name, Specs) ->
-    run(fun() -> supervisor:start_link({local, Name}, ?MODULE, {one_for_one, Specs}) end).
+%% Starts a supervisor from a process of its own, which ends when told by stop.
+started_by(Name, Specs) ->
+    Me = self(),
+    Pid = spawn(fun() ->
+        {ok, _} = supervisor:start_link({local, Name}, ?MODULE, {one_for_one, Specs}),
+        Me ! {started, Name},
+        receive stop -> ok end
+    end),
+    receive {started, Name} -> Pid end.
+
+%% A supervisor whose permanent child `flaky` does not start between break/0 and heal/0: each try
+%% takes Ms.
+flaky_sup(Name, Ms) ->
+    logger:set_primary_config(level, none),
+    run(fun() -> supervisor:start_link({local, Name}, ?MODULE,
+        {storm, [{steady, worker}, {flaky, {flaky, Ms}}]}) end).
+
+break() ->
+    Me = self(),
+    spawn(fun() -> register(fl_sup_broken, self()), Me ! broken, receive heal -> ok end end),
+    receive broken -> ok end.
+
+heal() ->
+    fl_sup_broken ! heal,
+    ok.
+
+%% Kills a child again and again until its supervisor gives up.
+exhaust(Name) ->
+    logger:set_primary_config(level, none),
+    Ref = monitor(process, Name),
+    exhaust(Name, Ref).
+
+exhaust(Name, Ref) ->
+    _ = try [exit(P, kill) || {_, P, worker, _} <- supervisor:which_children(Name), is_pid(P)]
+        catch exit:_ -> gone end,
+    receive {'DOWN', Ref, _, _, _} -> ok after 5 -> exhaust(Name, Ref) end.
+
+%% A simple_one_for_one supervisor of Count children that trap exits and run under proc_lib.
+trappers(Name, Count) ->
+    run(fun() -> supervisor:start_link({local, Name}, ?MODULE, trappers) end),
+    add(Name, Count).
 
 stop() ->
     case whereis(fl_sup_keeper) of
@@ -107,6 +145,9 @@ init({storm, Children}) ->
 init(dynamic) ->
     {ok, {#{strategy => simple_one_for_one},
         [#{id => job, start => {?MODULE, worker, []}, restart => temporary}]}};
+init(trappers) ->
+    {ok, {#{strategy => simple_one_for_one},
+        [#{id => job, start => {?MODULE, trapper, []}, restart => temporary}]}};
 init({Strategy, Children}) ->
     {ok, {#{strategy => Strategy, intensity => 3, period => 5}, [spec(C) || C <- Children]}}.
 
@@ -130,6 +171,8 @@ spec({Id, {crash, Ms}}, Restart) ->
     #{id => Id, restart => Restart, start => {?MODULE, crasher, [Ms]}};
 spec({Id, {short, Ms}}, Restart) ->
     #{id => Id, restart => Restart, start => {?MODULE, slower, [0, Ms]}};
+spec({Id, {flaky, Ms}}, Restart) ->
+    #{id => Id, restart => Restart, start => {?MODULE, flaky, [Ms]}};
 spec({Id, {slow, Ms}}, Restart) ->
     #{id => Id, restart => Restart, start => {?MODULE, slow, [Ms]}}.
 
@@ -149,6 +192,12 @@ crasher(Ms) ->
 slow(Ms) ->
     timer:sleep(Ms),
     worker().
+
+flaky(Ms) ->
+    case whereis(fl_sup_broken) of
+        undefined -> worker();
+        _ -> timer:sleep(Ms), {error, broken}
+    end.
 
 slower(InitMs, LifeMs) ->
     timer:sleep(InitMs),
