@@ -1,7 +1,7 @@
---- The Erlang of the sup domain's callbacks. Bindings of all: those of the sweep's prelude and
---- calls (runtime/sweep/supervisors_source.lua).
+--- The Erlang of the sup domain's callbacks. Bindings of all: those of
+--- runtime/sweep/supervisor_checks.lua.
 
-local sweep_source = require("runtime.sweep.supervisors_source")
+local checks = require("runtime.sweep.supervisor_checks")
 
 local M = {}
 
@@ -14,7 +14,7 @@ M.COUNTERS = [[
  erlang:system_info(port_count)}.
 ]]
 
-M.PRELUDE = sweep_source.PRELUDE .. sweep_source.CALLS .. [==[
+M.PRELUDE = checks.PRELUDE .. checks.CALLS .. [==[
 Links = fun(P) ->
   case process_info(P, links) of
     {links, L} ->

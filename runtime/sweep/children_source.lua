@@ -2,14 +2,14 @@
 --- few children each, called once to learn who their children are and how they are restarted, and
 --- again only when something of a permanent child has changed.
 ---
---- Bindings: those of runtime/sweep/supervisors_source.lua, and Learn (supervisors), Inspect (of
+--- Bindings: those of runtime/sweep/supervisor_checks.lua, and Learn (supervisors), Inspect (of
 --- each the supervisor, the pids of its permanent children, and whether it was seen to restart some
---- in the last pass, so that it is watched at any rate), Gone (pairs of a supervisor that is not found
---- any more and its parent), Gap (ms of a watch).
+--- in the last pass, so that it is watched at any rate), Gone (pairs of a supervisor that is not
+--- found any more and its parent), Gap (ms of a watch).
 
-local source = require("runtime.sweep.supervisors_source")
+local checks = require("runtime.sweep.supervisor_checks")
 
-return source.PRELUDE .. source.CALLS .. [==[
+return checks.PRELUDE .. checks.CALLS .. [==[
 Child = fun({Id, P, Type, _}) ->
   {erlang:phash2(Id), Text(Id), if is_pid(P) -> P; is_atom(P) -> Text(P); true -> <<"?">> end, Type}
 end,

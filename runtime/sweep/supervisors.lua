@@ -14,6 +14,7 @@ local TIMEOUT_MS = 15000
 local MOST = 5000
 local MOST_LINKS = 250000
 local FINGERED = 200
+local MAX_DEPTH = 50
 local MAX_COPIED_BYTES = 16 * 1024 * 1024
 -- The heap may hold all links of a level, and copies of them.
 local MAX_HEAP_WORDS = 16 * 1024 * 1024
@@ -21,7 +22,7 @@ local MAX_HEAP_WORDS = 16 * 1024 * 1024
 ---@class sweep.SupervisorRow
 ---@field pid string
 ---@field name string Registered name, else label, else `supervisor:MODULE/1`.
----@field subject string The name, of one that is not registered with whose child it is; never a pid.
+---@field subject string The name; without a registered one also whose child it is. Never a pid.
 ---@field registered boolean
 ---@field module string Its callback module.
 ---@field application? string The application below which it runs.
@@ -37,6 +38,7 @@ local MAX_HEAP_WORDS = 16 * 1024 * 1024
 ---@class sweep.Supervisors: sweep.Result
 ---@field rows table<string, sweep.SupervisorRow> By pid.
 ---@field total_children integer
+---@field looked_at integer Links.
 ---@field applications table<string, true> That run.
 ---@field gone children.Gone[] Registered supervisors that are no more.
 
@@ -81,23 +83,46 @@ function M.module_name(module)
 end
 
 local function read_row(tuple)
+  -- An unregistered process has [] for its name.
   local registered, label = text_or_nil(tuple[2]), text_or_nil(tuple[4])
   local name = registered and names.atom(registered) or label and names.label(label)
     or M.module_name(tuple[3])
-  local application = text_or_nil(tuple[8])
   return {
     pid = tostring(tuple[1]),
     name = name,
     registered = registered ~= nil,
     module = names.atom(tuple[3]),
     parent = tuple[5] ~= "undefined" and tostring(tuple[5]) or nil,
-    parent_kind = tuple[6],
-    parent_alive = tuple[7] == true,
-    application = application and names.atom(application),
-    children = tuple[9],
-    active = tuple[9],
-    fingerprint = type(tuple[10]) == "number" and tuple[10] or nil,
+    parent_alive = tuple[6] == true,
+    children = tuple[8],
+    active = tuple[8],
+    fingerprint = type(tuple[9]) == "number" and tuple[9] or nil,
   }
+end
+
+local function by_pid(pairs_list)
+  local map = {}
+  for _, pair in ipairs(pairs_list) do
+    map[tostring(pair[1])] = names.atom(pair[2])
+  end
+  return map
+end
+
+-- Adds whose child each is, and below which application: that of who started its topmost ancestor
+-- that is a supervisor, or of its group leader.
+local function place(rows, leaders, masters, starters)
+  for _, row in pairs(rows) do
+    row.parent_kind = rows[row.parent] and "supervisor" or starters[row.parent] and "application"
+      or "process"
+    local top = row
+    for _ = 1, MAX_DEPTH do
+      if not rows[top.parent] then
+        break
+      end
+      top = rows[top.parent]
+    end
+    row.application = starters[top.parent] or masters[leaders[row.pid]]
+  end
 end
 
 -- One that is not registered shares its name with others: whose child it is says which.
@@ -106,7 +131,7 @@ local function subject_of(rows, row)
     return row.name
   end
   local above = row
-  for _ = 1, 20 do
+  for _ = 1, MAX_DEPTH do
     above = rows[above.parent]
     if not above then
       break
@@ -136,28 +161,31 @@ local function ranked(rows)
 end
 
 local function read(answer)
-  local rows, total_children, applications = {}, 0, {}
+  local rows, leaders, total_children, applications = {}, {}, 0, {}
   local terms = { supervisors = {}, parents = {} }
   for _, tuple in ipairs(answer[1]) do
     local row = read_row(tuple)
-    rows[row.pid] = row
+    rows[row.pid], leaders[row.pid] = row, tostring(tuple[7])
     terms.supervisors[row.pid], terms.parents[row.pid] = tuple[1], tuple[5]
     total_children = total_children + row.children
   end
+  local masters = by_pid(answer[2])
+  place(rows, leaders, masters, by_pid(answer[3]))
   for _, row in pairs(rows) do
     row.subject = subject_of(rows, row)
   end
-  for _, name in ipairs(answer[2]) do
-    applications[names.atom(name)] = true
+  for _, name in pairs(masters) do
+    applications[name] = true
   end
   return {
     total = #answer[1],
     total_children = total_children,
+    looked_at = answer[7],
     applications = applications,
-    skipped = answer[3],
-    mono_ms = answer[4],
-    took_ms = answer[5],
-    work_ms = answer[5],
+    skipped = answer[4],
+    mono_ms = answer[5],
+    took_ms = answer[6],
+    work_ms = answer[6],
     rows = rows,
     top = { children = ranked(rows) },
   }, terms
@@ -170,7 +198,7 @@ end
 ---@return string? err
 ---@return string? code
 function Part:run(target)
-  local answer, err, code = target:eval(source.WALK, self.bindings, {
+  local answer, err, code = target:eval(source, self.bindings, {
     timeout_ms = TIMEOUT_MS, max_heap_words = MAX_HEAP_WORDS,
   })
   if not answer then

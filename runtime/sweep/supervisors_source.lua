@@ -10,105 +10,12 @@
 --- Dictionaries are read of what is left only. A linked reader does the asking, as in the sweep's
 --- part for processes: one that does not answer costs itself, not the pass.
 
-local M = {}
+local checks = require("runtime.sweep.supervisor_checks")
 
---- Shared with the callbacks of the domain: `Keyed`, `Text`, and `Call`, the `{Module, Ancestors}` of
---- a process that is a supervisor, or `none`. Binding: Copy (bytes: the most memory of a process
---- whose dictionary is copied where the node cannot give one key of it; more with many links).
-M.PRELUDE = [==[
-Keyed = try process_info(self(), [{dictionary, label}]) of _ -> true catch error:_ -> false end,
-Text = fun
-  (T) when is_atom(T) -> atom_to_binary(T, utf8);
-  (T) when is_binary(T), byte_size(T) > 200 -> binary_part(T, 0, 200);
-  (T) when is_binary(T) -> T;
-  (T) ->
-    try unicode:characters_to_binary(io_lib:format("~0tP", [T, 30], [{chars_limit, 100}]))
-    catch _:_ -> <<"?">>
-    end
-end,
-Value = fun(Key, Dictionary) ->
-  case lists:keyfind(Key, 1, Dictionary) of {_, V} -> V; false -> undefined end
-end,
-IsCheap = fun(P) ->
-  case process_info(P, memory) of
-    {memory, M} when M =< Copy -> true;
-    {memory, M} ->
-      case process_info(P, links) of
-        {links, L} -> M =< Copy + 4096 * length(L);
-        undefined -> false
-      end;
-    undefined -> false
-  end
-end,
-Keys = ['$initial_call', '$ancestors', '$process_label'],
-Dictionary = fun(P) ->
-  case Keyed of
-    true ->
-      case process_info(P, [{dictionary, K} || K <- Keys]) of
-        undefined -> [];
-        Values -> lists:zip(Keys, [V || {_, V} <- Values])
-      end;
-    false ->
-      case IsCheap(P) andalso process_info(P, dictionary) of
-        {dictionary, D} -> D;
-        _ -> []
-      end
-  end
-end,
-Call = fun(P) ->
-  D = Dictionary(P),
-  case Value('$initial_call', D) of
-    {supervisor, Module, _} when is_atom(Module) ->
-      {Module, Value('$ancestors', D), Value('$process_label', D)};
-    _ -> none
-  end
-end,
-Marks = [{trap_exit, true}, {initial_call, {proc_lib, init_p, 5}}],
-Items = [trap_exit, initial_call],
-]==]
-
---- Goes after the prelude: how supervisors are called. Each call has a helper of its own, with a
---- deadline and a bounded heap, and goes only to who `Looks` like a supervisor: another kind of
---- process may end at such a call. Bindings: Patience (ms for one call), HeapWords (of one helper).
-M.CALLS = [==[
-Looks = fun(P) ->
-  try process_info(P, Items) =:= Marks andalso Call(P) =/= none catch error:badarg -> false end
-end,
-%% A helper that was killed has ended; its message may still be on its way, which is why each has a
-%% tag of its own.
-Start = fun(Fun) ->
-  Me = self(),
-  Tag = make_ref(),
-  {Pid, Ref} = spawn_opt(fun() -> Me ! {Tag, Fun()} end, [link, monitor,
-    {max_heap_size, #{size => HeapWords, kill => true, error_logger => false}}]),
-  {Pid, Ref, Tag}
-end,
-Finish = fun({Pid, Ref, Tag}, Until) ->
-  receive
-    {Tag, Answer} -> demonitor(Ref, [flush]), {ok, Answer};
-    {'DOWN', Ref, _, _, _} -> receive {Tag, Answer} -> {ok, Answer} after 0 -> late end
-  after max(0, Until - erlang:monotonic_time(millisecond)) ->
-    unlink(Pid),
-    exit(Pid, kill),
-    demonitor(Ref, [flush]),
-    receive {Tag, Answer} -> {ok, Answer} after 0 -> late end
-  end
-end,
-process_flag(trap_exit, true),
-Soon = fun() -> erlang:monotonic_time(millisecond) + Patience end,
-Within = fun(Fun) -> Finish(Start(Fun), Soon()) end,
-Asked = fun(P, Question) ->
-  try gen_server:call(P, Question, Patience) of
-    Answer when is_list(Answer) -> Answer;
-    _ -> none
-  catch _:_ -> none
-  end
-end,
-]==]
-
---- One pass. Further bindings: Budget (ms), Patience (ms for a chunk), Grace (ms for one process),
---- Most (supervisors), MostLinks, Fingered (links of one supervisor up to which they are told).
-M.WALK = M.PRELUDE .. [==[
+-- Bindings: that of the prelude, and Budget (ms), Patience (ms for a chunk), Grace (ms for one
+-- process), Most (supervisors), MostLinks, Fingered (children up to which a supervisor's have a
+-- fingerprint).
+return checks.PRELUDE .. [==[
 Me = self(),
 Now = fun() -> erlang:monotonic_time(microsecond) end,
 Start = Now(),
@@ -130,23 +37,61 @@ Select = fun(Pids, Infos) -> proplists:get_all_values(Marks, lists:zip(Infos, Pi
 Read = fun(Pids, What) ->
   lists:zipwith(fun erlang:process_info/2, Pids, lists:duplicate(length(Pids), What))
 end,
-Parent = fun
-  ([P | _]) when is_pid(P) -> P;
-  ([Name | _]) when is_atom(Name) -> whereis(Name);
-  (_) -> undefined
+Fetch = fun(Position, Tuples) ->
+  lists:zipwith(fun erlang:element/2, lists:duplicate(length(Tuples), Position), Tuples)
 end,
-IsAlive = fun(P) -> is_pid(P) andalso node(P) =:= node() andalso is_process_alive(P) end,
-Look = fun(P) ->
+Facts = [registered_name, group_leader, links],
+%% What is told of a supervisor; its children, which are not told, come last.
+Row = fun
+  (P, Module, Ancestors, Label, [{_, Name}, {_, Leader}, {_, Links}]) ->
+    Above = case Ancestors of
+      [A | _] when is_pid(A) -> A;
+      [A | _] when is_atom(A) -> whereis(A);
+      _ -> undefined
+    end,
+    Children = lists:delete(Above, lists:filter(fun erlang:is_pid/1, Links)),
+    Count = length(Children),
+    {P, Name, Module, case Label of undefined -> undefined; _ -> Text(Label) end, Above,
+      is_pid(Above) andalso node(Above) =:= node() andalso is_process_alive(Above), Leader, Count,
+      case Count =< Fingered of true -> erlang:phash2(lists:sort(Children)); false -> none end,
+      Children};
+  (_, _, _, _, undefined) -> none
+end,
+%% Many dictionaries at once, of processes that are not large.
+Several = fun(Pids) ->
+  {Here, Dictionaries} = case Keyed of
+    true ->
+      Wanted = [{dictionary, K} || K <- Keys],
+      lists:unzip([{P, D} || {P, [_ | _] = D} <- lists:zip(Pids, Read(Pids, Wanted))]);
+    false ->
+      lists:unzip([{P, D} || {P, {dictionary, D}} <- lists:zip(Pids, Read(Pids, dictionary))])
+  end,
+  Get = fun(K, Ds) ->
+    Key = case Keyed of true -> {dictionary, K}; false -> K end,
+    Count = length(Ds),
+    lists:zipwith3(fun lists:keyfind/3, lists:duplicate(Count, Key), lists:duplicate(Count, 1), Ds)
+  end,
+  {Ps, Ms, Ds} = lists:unzip3([{P, M, D} || {P, {_, {supervisor, M, _}}, D} <-
+    lists:zip3(Here, Get('$initial_call', Dictionaries), Dictionaries), is_atom(M)]),
+  [Row(P, M, case A of {_, Ancestors} -> Ancestors; false -> [] end,
+      case L of {_, Label} -> Label; false -> undefined end, Info) ||
+    {{P, M, Info}, A, L} <- lists:zip3(lists:zip3(Ps, Ms, Read(Ps, Facts)),
+      Get('$ancestors', Ds), Get('$process_label', Ds))]
+end,
+One = fun(P) ->
   case Call(P) of
     none -> none;
-    {Module, Ancestors, Label} ->
-      case process_info(P, [registered_name, group_leader, links]) of
-        [{_, Name}, {_, Leader}, {_, Links}] ->
-          Above = Parent(Ancestors),
-          Children = lists:delete(Above, lists:filter(fun erlang:is_pid/1, Links)),
-          {P, Name, Module, Label, Above, IsAlive(Above), Leader, Children};
-        undefined -> none
-      end
+    {Module, Ancestors, Label} -> Row(P, Module, Ancestors, Label, process_info(P, Facts))
+  end
+end,
+Look = fun(Pids) ->
+  Sizes = Read(Pids, memory),
+  case lists:max(Sizes) =< {memory, 262144} of
+    true -> Several(Pids);
+    false ->
+      {Small, Large} = lists:partition(fun({_, M}) -> M =< {memory, 262144} end,
+        lists:zip(Pids, Sizes)),
+      Several(Fetch(1, Small)) ++ [One(P) || {P, {memory, _}} <- Large]
   end
 end,
 Near = fun(Pids) ->
@@ -155,7 +100,7 @@ Near = fun(Pids) ->
 end,
 Do = fun
   (filter, Pids) -> Select(Pids, Read(Pids, Items));
-  (look, Pids) -> [R || R <- lists:map(Look, Pids), R =/= none];
+  (look, Pids) -> lists:filter(fun erlang:is_tuple/1, Look(Pids));
   (near, Pids) -> Near(Pids)
 end,
 Reader = fun Loop() ->
@@ -243,26 +188,25 @@ Candidates = fun(Links, AreBrothers) ->
   end
 end,
 Level = fun(Lists) ->
-  {Large, Small} = lists:partition(fun(L) -> length(L) > 1000 end, Lists),
-  Candidates(lists:append(Small), false) ++ lists:append([Candidates(L, true) || L <- Large])
-end,
-AppOf = fun(Above, Leader, Apps) ->
-  maps:get(Above, Apps, maps:get(Leader, MasterApp, undefined))
+  case lists:max([0 | lists:map(fun erlang:length/1, Lists)]) > 1000 of
+    true ->
+      {Large, Small} = lists:partition(fun(L) -> length(L) > 1000 end, Lists),
+      Candidates(lists:append(Small), false) ++ lists:append([Candidates(L, true) || L <- Large]);
+    false -> Candidates(lists:append(Lists), false)
+  end
 end,
 Walk = fun
-  Loop([], Found, _, Apps) -> {Found, Apps};
-  Loop(Lists, Found, Seen, Apps) ->
-    New = [P || P <- lists:usort(Level(Lists)), not is_map_key(P, Seen)],
-    Looked = lists:append(Chunked(look, New, 100)),
-    Room = max(0, Most - map_size(Seen)),
+  Loop([], Found, _) -> Found;
+  Loop(Lists, Found, Seen) ->
+    Looked = lists:append(Chunked(look, ordsets:subtract(lists:usort(Level(Lists)), Seen), 100)),
+    Room = max(0, Most - length(Found)),
     Rows = case length(Looked) > Room of
       true -> put(skipped, get(skipped) + length(Looked) - Room), lists:sublist(Looked, Room);
       false -> Looked
     end,
-    Apps2 = maps:merge(Apps, maps:from_list(
-      [{element(1, R), AppOf(element(5, R), element(7, R), Apps)} || R <- Rows])),
-    Seen2 = maps:merge(Seen, maps:from_list([{element(1, R), true} || R <- Rows])),
-    Loop([C || R <- Rows, C <- [element(8, R)], C =/= []], Rows ++ Found, Seen2, Apps2)
+    Below = lists:filter(fun erlang:is_list/1, Fetch(10, Rows)),
+    Next = case lists:append(Below) of [] -> []; _ -> Below end,
+    Loop(Next, Rows ++ Found, ordsets:union(Seen, lists:usort(Fetch(1, Rows))))
 end,
 Registered = lists:filter(fun erlang:is_pid/1, lists:map(fun erlang:whereis/1, registered())),
 Starters = [{S, maps:get(M, MasterApp)} ||
@@ -270,37 +214,10 @@ Starters = [{S, maps:get(M, MasterApp)} ||
   S <- Links, S =/= whereis(application_controller)],
 StarterApp = maps:from_list(Starters),
 Tops = [T || {_, Links} <- lists:append(Chunked(near, maps:keys(StarterApp), 250)), T <- Links],
-{Found, AppBy} = Walk([Tops ++ maps:keys(StarterApp) ++ Registered], [], #{}, StarterApp),
+Found = Walk([Tops ++ maps:keys(StarterApp) ++ Registered], [], []),
 Dismiss(get(reader)),
-
-Name = fun
-  ([]) -> undefined;
-  (Atom) -> Text(Atom)
-end,
-Label = fun
-  (undefined) -> undefined;
-  (L) -> Text(L)
-end,
-Fingers = fun(Children, Count) when Count =< Fingered -> erlang:phash2(lists:sort(Children));
-  (_, _) -> undefined
-end,
-IsTop = fun(Above) -> is_map_key(Above, StarterApp) end,
-IsSupervisor = maps:from_list([{element(1, R), true} || R <- Found]),
-Kind = fun(Above) ->
-  case {is_map_key(Above, IsSupervisor), IsTop(Above)} of
-    {true, _} -> supervisor;
-    {_, true} -> application;
-    _ -> process
-  end
-end,
-Rows = [begin
-  Count = length(Children),
-  {P, Name(Registered1), Text(Module), Label(L), Above, Kind(Above), IsAliveAbove,
-    Label(maps:get(P, AppBy, undefined)), Count, Fingers(Children, Count)}
-end || {P, Registered1, Module, L, Above, IsAliveAbove, _, Children} <- Found],
+Rows = lists:zipwith(fun erlang:delete_element/2, lists:duplicate(length(Found), 10), Found),
 Finished = Now(),
-{Rows, [Text(App) || {_, App} <- Masters], get(skipped), Finished div 1000,
+{Rows, Masters, maps:to_list(StarterApp), get(skipped), Finished div 1000,
  (Finished - Start) div 1000, get(looked)}.
 ]==]
-
-return M

@@ -85,8 +85,8 @@ describe("child_growth", function()
     assert.are.equal("<0.100.0>", finding.pid)
     assert.are.equal("warning", finding.severity)
     assert.is_true(math.abs(finding.per_s - 5) < 0.1)
-    assert.matches("^shop_sup <0.100.0>: 18 100 children, 9 100 30 m before, and nothing else grows; "
-      .. "the limit of 262 144 processes in about 13 h", finding.summary)
+    assert.matches("^shop_sup <0.100.0>: 18 100 children, 9 100 30 m before, and nothing else "
+      .. "grows; the limit of 262 144 processes in about 13 h", finding.summary)
     assert.are.equal("critical", select(2, growth(function(t)
       return 100 + 50 * t
     end))[3600].severity)
@@ -237,7 +237,8 @@ describe("restart_storm on a real node", function()
     local n = node.start({ name = "suprules1" })
     n:eval([[
       fl_sup:start(healthy_sup, [{a, worker}, {b, worker}]), fl_sup:churn(churning_sup, 20),
-      fl_sup:churn_with_ids(jobs_sup, 5), fl_sup:storm(storm_sup, 0), fl_sup:storm(slower_sup, 50).]])
+      fl_sup:churn_with_ids(jobs_sup, 5), fl_sup:storm(storm_sup, 0),
+      fl_sup:storm(slower_sup, 50).]])
     local ctx = beam.attach(n, { parts = { "supervisors" }, min_interval_ms = 500 })
     ctx.sweep:start()
     local d = detect(ctx, { restart_storm = { hold_ms = 2000, clear_hold_ms = 1000 } })

@@ -126,9 +126,8 @@ describe("the sup domain", function()
     -- One that has no registered name and is below no application is nobody's to be found.
     local hidden = n:number("length(fl_sup:supervisors()).") - #rows
     assert.are.equal(2, hidden)
-    assert.are.same({ total = #rows, returned = #rows, skipped = 0, partial = 0, truncated = false },
-      { total = meta.total, returned = meta.returned, skipped = meta.skipped,
-        partial = meta.partial, truncated = meta.truncated })
+    assert.are.same({ #rows, #rows, 0, 0, false },
+      { meta.total, meta.returned, meta.skipped, meta.partial, meta.truncated })
     local shop = find(rows, "name", "shop_sup")
     assert.are.same({ pid_of(n, "whereis(shop_sup)"), 4, 3, true, json.null, "supervisor" },
       { shop.pid, shop.child_count, shop.active_children, shop.registered, shop.application,
@@ -184,8 +183,8 @@ describe("the sup domain", function()
       fl_sup:start('Elixir.Shop.Sup', [{a, worker}]), fl_sup:start(list_to_atom([252, 10, 8364]),
       [{b, worker}]), fl_sup:app(fl_shop, [{x, {sup, [{y, worker}]}}]).]])
     for name, id in pairs({ ["Shop.Sup"] = "a", ["Elixir.Shop.Sup"] = "a", ["ü\n€"] = "b",
-      ["ü?€"] = "b", ["supervisor:fl_sup/1"] = "y", [pid_of(n, "whereis('Elixir.Shop.Sup')")] = "a" })
-    do
+      ["ü?€"] = "b", ["supervisor:fl_sup/1"] = "y",
+      [pid_of(n, "whereis('Elixir.Shop.Sup')")] = "a" }) do
       local rows = get("sup_children", name)
       assert.are.equal(id, rows[1] and rows[1].id, name)
       assert.are.equal(id, get("sup_tree", name).children[1].id, name)
@@ -199,8 +198,8 @@ describe("the sup domain", function()
       register(trapper, element(2, lists:keyfind(a, 1, supervisor:which_children(shop_sup)))).]])
     local before = n:eval("fl_sup:children(shop_sup).")
     local trapper = pid_of(n, "whereis(trapper)")
-    for _, name in ipairs({ "trapper", trapper, "init", "nobody", "", "<0.999999.0>", "<0.1", "a b",
-      "<0.99999999999999999999.0>", "code_server", "error_logger", ("x"):rep(1024), "ü", "\255" }) do
+    for _, name in ipairs({ "trapper", trapper, "init", "nobody", "", "<0.999999.0>", "<0.1",
+      "a b", "<0.99999999999999999999.0>", "code_server", "error_logger", ("x"):rep(1024), "ü", "\255" }) do
       assert.are.equal("supervisor_not_found", get("sup_children", name).error, name)
       assert.are.equal("supervisor_not_found", get("sup_tree", name).error, name)
     end

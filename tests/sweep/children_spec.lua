@@ -119,7 +119,8 @@ describe("a permanent child", function()
     end)
     for _ = 1, 2 do
       local found = pass()
-      local soon, at_once = row_of(found, "soon_sup").restarts, row_of(found, "at_once_sup").restarts
+      local soon = row_of(found, "soon_sup").restarts
+      local at_once = row_of(found, "at_once_sup").restarts
       assert.are.same({ "stormy" }, soon.ids)
       assert.is_true(soon.per_s > 3 and soon.per_s <= 11, soon.per_s)
       assert.are.same({ "stormy" }, at_once.ids)
