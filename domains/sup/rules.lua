@@ -188,22 +188,35 @@ end
 return { supervisor = who, children = #second, not_as_before = rows }
 ]]
 
+-- Commands for an Erlang shell on the node.
+local function look_at_supervisor(finding)
+  local a, b, c = tostring(finding.pid):match("^<(%d+)%.(%d+)%.(%d+)>$")
+  if not a then
+    return { "supervisor:which_children(kernel_sup).", "application:which_applications()." }
+  end
+  local pid = ("c:pid(%s,%s,%s)"):format(a, b, c)
+  return {
+    ("supervisor:count_children(%s)."):format(pid),
+    ("lists:sublist(supervisor:which_children(%s), 20)."):format(pid),
+  }
+end
+
 ---@type rule_set.Rule[]
 M.rules = {
   {
     type = "child_growth", severity = "warning", hold = "60s", clear_hold = "5m",
     title = "Children of a supervisor pile up",
-    when = M.growth, investigate = INVESTIGATE_CHILDREN,
+    when = M.growth, investigate = INVESTIGATE_CHILDREN, next = look_at_supervisor,
   },
   {
     type = "restart_storm", severity = "warning", hold = "10s", clear_hold = "30s",
     title = "A child is restarted again and again",
-    when = M.storm, investigate = INVESTIGATE_ONE,
+    when = M.storm, investigate = INVESTIGATE_ONE, next = look_at_supervisor,
   },
   {
     type = "child_missing", severity = "warning", hold = "60s", clear_hold = "20s",
     title = "A child or supervisor is missing",
-    when = M.missing, investigate = INVESTIGATE_ONE,
+    when = M.missing, investigate = INVESTIGATE_ONE, next = look_at_supervisor,
   },
 }
 

@@ -32,7 +32,7 @@ function M.learn(entry, answer, first_ms)
   elseif type(answer) == "table" then
     local missing = entry.missing or {}
     entry.ids, entry.running, entry.missing, entry.is_outdated = {}, 0, {}, nil
-    for _, child in ipairs(answer) do
+    for _, child in ipairs(answer[1]) do
       local is_pid = type(child[3]) == "userdata"
       entry.running = entry.running + (is_pid and 1 or 0)
       entry.ids[key_of(child)] = {

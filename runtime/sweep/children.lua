@@ -131,6 +131,9 @@ function Children:ask(target, result, terms, candidates)
     record.learn(entry, answer[1][i], function(key)
       return self:first_ms(result.rows[pid], key, now_ms)
     end)
+    if type(answer[1][i]) == "table" and type(answer[1][i][2]) == "table" then
+      record.inspect(entry, result.rows[pid], answer[1][i][2], now_ms)
+    end
     entry.retry_ms = now_ms + (entry.ids and RELEARN_MS or RETRY_MS)
     self.learned = self.learned + ((entry.ids and not was_learned) and 1 or 0)
   end

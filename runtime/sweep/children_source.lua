@@ -26,17 +26,6 @@ Restart = fun(P, Id) ->
   catch _:_ -> unknown
   end
 end,
-%% A supervisor of dynamic children has no ids; one that is none of OTP's own has no child specs to
-%% be asked for, and none of those has ids.
-Learned = fun(P) ->
-  case Looks(P) andalso Children(P) of
-    false -> late;
-    none -> late;
-    [] -> [];
-    [{undefined, _, _, _} | _] -> dynamic;
-    L -> [erlang:append_element(Child(C), Restart(P, element(1, C))) || C <- L]
-  end
-end,
 Now = fun() -> erlang:monotonic_time(millisecond) end,
 LinksOf = fun(P) -> case process_info(P, links) of {links, L} -> L; undefined -> [] end end,
 Work = fun(P) ->
@@ -81,9 +70,27 @@ Inspected = fun(P, Permanent, IsStorming) ->
     none -> {silent, Permanent -- LinksOf(P)}
   end
 end,
+%% A supervisor of dynamic children has no ids; one that is none of OTP's own has no child specs to
+%% be asked for, and none of those has ids. What is gone soon after is looked into at once.
+Learned = fun(P) ->
+  case Looks(P) andalso Children(P) of
+    false -> late;
+    none -> late;
+    [] -> {[], none};
+    [{undefined, _, _, _} | _] -> dynamic;
+    L ->
+      Rows = [erlang:append_element(Child(C), Restart(P, element(1, C))) || C <- L],
+      Permanent = [C || {_, _, C, _, permanent} <- Rows, is_pid(C)],
+      receive after 200 -> ok end,
+      case Permanent -- LinksOf(P) of
+        [] -> {Rows, none};
+        _ -> {Rows, Inspected(P, Permanent, false)}
+      end
+  end
+end,
 Learners = [Start(fun() -> Learned(P) end) || P <- Learn],
 Inspectors = [Start(fun() -> Inspected(P, Permanent, Is) end) || {P, Permanent, Is} <- Inspect],
-End = Now() + 2 * Patience + Gap + 200,
+End = Now() + 3 * Patience + Gap + 500,
 Get = fun(H) -> case Finish(H, End) of {ok, Answer} -> Answer; late -> late end end,
 Answers = {lists:map(Get, Learners), lists:map(Get, Inspectors)},
 Lives = fun(P) ->

@@ -199,7 +199,8 @@ describe("the sup domain", function()
     local before = n:eval("fl_sup:children(shop_sup).")
     local trapper = pid_of(n, "whereis(trapper)")
     for _, name in ipairs({ "trapper", trapper, "init", "nobody", "", "<0.999999.0>", "<0.1",
-      "a b", "<0.99999999999999999999.0>", "code_server", "error_logger", ("x"):rep(1024), "ü", "\255" }) do
+      "a b", "<0.99999999999999999999.0>", "code_server", "error_logger", ("x"):rep(1024), "ü",
+      "\255" }) do
       assert.are.equal("supervisor_not_found", get("sup_children", name).error, name)
       assert.are.equal("supervisor_not_found", get("sup_tree", name).error, name)
     end
@@ -393,6 +394,7 @@ describe("the sup domain on an Elixir node", function()
       ["Logger.Supervisor"] = false }) do
       local row = find(rows, "name", name)
       assert.are.equal(active or row.active_children, row.active_children, name)
+      assert.are.equal("supervisor", row.counted_by, name)
     end
     assert.are.equal("logger", find(rows, "name", "Logger.Supervisor").application)
     assert.are.equal(own_children(n, "'Elixir.Shop.Supervisor'"):gsub("'Elixir%.([%w.]+)'", "%1"),

@@ -112,7 +112,7 @@ describe("a permanent child", function()
   it("is restarted again and again, and its supervisor says so", support.async(function()
     local n, pass = start()
     n:eval("fl_sup:storm(at_once_sup, 0), fl_sup:storm(soon_sup, 100).")
-    pass()
+    assert.are.same({ "stormy" }, row_of(pass(), "at_once_sup").restarts.ids)
     support.wait_until(function()
       local found = pass()
       return row_of(found, "soon_sup").restarts and row_of(found, "at_once_sup").restarts
