@@ -168,7 +168,8 @@ return { largest = largest, supervisors = #rows }
 ]]
 
 local INVESTIGATE_ONE = [[
-local who = args and (args.pid or args.subject) or "kernel_sup"
+local finding = type(args) == "table" and args or {}
+local who = finding.pid or finding.subject or "kernel_sup"
 local first = sup_children(who)
 sleep(500)
 local second = sup_children(who)
