@@ -1,7 +1,10 @@
 local beam = require("support.beam")
+local executor = require("runtime.executor")
 local json = require("runtime.json")
 local node = require("support.node")
+local sandbox = require("runtime.sandbox")
 local support = require("support")
+local telemetry = require("runtime.telemetry")
 
 local function start(opts, sweep_opts)
   opts = opts or {}
@@ -336,21 +339,30 @@ describe("the sup domain", function()
   end))
 
   it("has rules whose investigations answer in little", support.async(function()
-    local n, get, d = start()
-    n:eval("fl_sup:start(shop_sup, [{a, worker}, {b, worker}]), fl_sup:dynamic(pool, 300).")
+    local n, _, d, ctx = start()
+    n:eval("fl_sup:start(shop_sup, [{a, worker}, {b, worker}]), fl_sup:dynamic(pool, 300), "
+      .. "fl_sup:storm(storm_sup, 20).")
+    local box = sandbox.new({ pool = 1 })
+    support.on_cleanup(function()
+      box:close()
+    end)
+    local e = executor.new({ sandbox = box, domain = d, ctx = ctx, telemetry = telemetry.new(),
+      clock = ctx.clock, meta = { watcher = "sup", domain = "sup", node = ctx.node } })
     for _, rule in ipairs(d.rules) do
-      local env = { ipairs = ipairs, table = table, math = math,
-        args = { subject = "shop_sup: a", pid = pid_of(n, "whereis(shop_sup)") } }
-      for _, callback in ipairs(d:callbacks()) do
-        env[callback.name] = function(...)
-          return get(callback.name, ...)
-        end
+      local record = e:run(rule.investigate, { source = "rule", args = {
+        subject = "storm_sup: stormy", pid = pid_of(n, "whereis(storm_sup)") } })
+      assert.is_nil(record.error, record.error and record.error.message)
+      assert.is_true(#assert(json.encode_strict(record.value)) < 6000)
+      if rule.type == "restart_storm" then
+        assert.are.same({ 2, 1, "stormy" }, { record.value.children,
+          #record.value.not_as_before, record.value.not_as_before[1].id })
+      elseif rule.type == "child_growth" then
+        assert.are.same({ "pool", 300 },
+          { record.value.largest[1].name, record.value.largest[1].active_children })
       end
-      local value = assert(load(rule.investigate, rule.type, "t", env))()
-      assert.is_nil(value.error)
-      local text = assert(json.encode_strict(value))
-      assert.is_true(#text < 6000, ("%s: %d bytes"):format(rule.type, #text))
     end
+    local gone = e:run(d.rules[3].investigate, { args = { subject = "nobody_sup" } })
+    assert.are.equal("supervisor_not_found", gone.value.error)
   end))
 
   it("works on a node that has run nothing but its own boot", support.async(function()
