@@ -13,6 +13,7 @@ local BUDGET_MS = 5000
 local TIMEOUT_MS = 15000
 local MOST = 5000
 local MOST_LINKS = 250000
+local SMALL = 10000
 local FINGERED = 200
 local MAX_DEPTH = 50
 local MAX_COPIED_BYTES = 16 * 1024 * 1024
@@ -48,7 +49,9 @@ local part_mt = { __index = Part }
 
 --- Creates the part of one node.
 ---@param opts { patience_ms?: number, grace_ms?: number, supervisors_ms?: number,
---- most_supervisors?: integer, most_links?: integer } See `sweep.new`.
+--- most_supervisors?: integer, most_links?: integer, small_node?: integer } See `sweep.new`. On a
+--- node of at most `small_node` processes (default 10 000) those are found too that are below no
+--- application and not registered.
 ---@return sweep.SupervisorPart
 function M.new(opts)
   return setmetatable({
@@ -58,6 +61,7 @@ function M.new(opts)
       Grace = opts.grace_ms or 500,
       Most = opts.most_supervisors or MOST,
       MostLinks = opts.most_links or MOST_LINKS,
+      SmallNode = opts.small_node or SMALL,
       Fingered = FINGERED,
       Copy = MAX_COPIED_BYTES,
     },

@@ -3,7 +3,7 @@
 --- A supervisor is a process that traps exits, runs under `proc_lib`, and whose `$initial_call` is
 --- `{supervisor, _, _}`: OTP's own, and Elixir's of all kinds. They are looked for among what the
 --- applications' masters are linked to, then among what those that were found are linked to, and so
---- on; and among the registered processes. None of them is called.
+--- on; and among the registered processes, on a small node among all. None of them is called.
 ---
 --- What runs once per link is compiled code of OTP (`process_info/2` by `lists:zipwith`, then
 --- `proplists:get_all_values/2`, which picks the pids whose answer is the one of a supervisor).
@@ -13,8 +13,8 @@
 local checks = require("runtime.sweep.supervisor_checks")
 
 -- Bindings: that of the prelude, and Budget (ms), Patience (ms for a chunk), Grace (ms for one
--- process), Most (supervisors), MostLinks, Fingered (children up to which a supervisor's have a
--- fingerprint).
+-- process), Most (supervisors), MostLinks, SmallNode (up to so many processes all are looked at),
+-- Fingered (children up to which a supervisor's have a fingerprint).
 return checks.PRELUDE .. [==[
 Me = self(),
 Now = fun() -> erlang:monotonic_time(microsecond) end,
@@ -214,7 +214,15 @@ Starters = [{S, maps:get(M, MasterApp)} ||
   S <- Links, S =/= whereis(application_controller)],
 StarterApp = maps:from_list(Starters),
 Tops = [T || {_, Links} <- lists:append(Chunked(near, maps:keys(StarterApp), 250)), T <- Links],
-Found = Walk([Tops ++ maps:keys(StarterApp) ++ Registered], [], []),
+All = case erlang:system_info(process_count) =< SmallNode of true -> processes(); false -> [] end,
+Pieces = fun
+  Loop(L) when length(L) > 1000 ->
+    {Piece, Rest} = lists:split(1000, L),
+    [Piece | Loop(Rest)];
+  Loop(L) -> [L]
+end,
+Seeds = lists:usort(Tops ++ maps:keys(StarterApp) ++ Registered ++ All) -- [self(), get(reader)],
+Found = Walk(Pieces(Seeds), [], []),
 Dismiss(get(reader)),
 Rows = lists:zipwith(fun erlang:delete_element/2, lists:duplicate(length(Found), 10), Found),
 Finished = Now(),

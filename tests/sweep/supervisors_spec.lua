@@ -41,7 +41,8 @@ describe("the sweep's supervisors", function()
         {e, trapper}, {f, liar}]),
       fl_sup:dynamic(pool, 40), fl_sup:app(fl_shop, [{N, {sup, [{y, {sup, [{z, worker}]}}]}}
         || N <- lists:seq(1, 30)]).]])
-    local ctx = attach(n)
+    -- As on a large node: by links alone.
+    local ctx = attach(n, { small_node = 0 })
     local found = ctx.pass()
     assert.are.equal(n:bytes(OWN), pids(found))
     assert.are.equal(0, found.skipped)
@@ -73,6 +74,19 @@ describe("the sweep's supervisors", function()
     assert.are_not.equal(before, after.fingerprint)
   end))
 
+  it("need no name and no application on a small node", support.async(function()
+    local n = node.start({ name = "supsweep1" })
+    n:eval([[
+      fl_sup:start(none, [{a, worker}]), fl_sup:start({global, {<<"far">>, 1}}, [{b, worker}]),
+      fl_sup:trappers(trap_sup, 1500).]])
+    local found = attach(n).pass()
+    assert.are.equal(n:bytes(OWN), pids(found))
+    local far = n:eval("pid_to_list(global:whereis_name({<<\"far\">>, 1})).")
+    assert.are.equal("supervisor:fl_sup/1", found.rows[far:match("<[%d.]+>")].name)
+    local by_links = attach(n, { small_node = 1000 }).pass()
+    assert.are.equal(found.total - 2, by_links.total)
+  end))
+
   it("are bounded, and say what was not looked at", support.async(function()
     local n = node.start({ name = "supsweep1" })
     n:eval([[
@@ -81,7 +95,7 @@ describe("the sweep's supervisors", function()
     local found = attach(n, { most_supervisors = 10 }).pass()
     assert.are.equal(10, found.total)
     assert.is_true(found.skipped > 0)
-    found = attach(n, { most_links = 1000 }).pass()
+    found = attach(n, { most_links = 1000, small_node = 0 }).pass()
     assert.is_true(found.skipped >= 2000, found.skipped)
     assert.are.equal(3000, row_of(found, "pool").children)
   end))
@@ -90,7 +104,7 @@ describe("the sweep's supervisors", function()
     local n = node.start({ name = "supsweep1" })
     n:eval("fl_sup:trappers(trap_sup, 3000), fl_sup:start(wide_sup, "
       .. "[{N, {sup, [{a, worker}]}} || N <- lists:seq(1, 1200)]).")
-    local found = attach(n).pass()
+    local found = attach(n, { small_node = 0 }).pass()
     assert.are.equal(3000, row_of(found, "trap_sup").children)
     assert.are.equal(n:bytes(OWN), pids(found))
     assert.are.equal(0, found.skipped)
