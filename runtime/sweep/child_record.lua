@@ -138,7 +138,7 @@ end
 function M.inspect(entry, row, answer, now_ms)
   entry.restarts, entry.is_suspect = nil, false
   if type(answer) ~= "table" or answer[1] == "gone" then
-    return
+    entry.quiet_until_ms = nil -- nothing is known: look again
   elseif answer[1] == "silent" then
     take_silence(entry, row, answer[2], now_ms)
   elseif answer[1] == "same" then

@@ -67,6 +67,8 @@ local function first(list, count)
   table.sort(list, function(a, b)
     if a.rank ~= b.rank then
       return a.rank > b.rank
+    elseif a.last_ms ~= b.last_ms then
+      return a.last_ms < b.last_ms
     end
     return a.pid < b.pid
   end)
@@ -86,22 +88,21 @@ function Children:choose(result, now_ms)
     if is_due and not entry.is_dynamic and (not entry.ids or entry.is_outdated) then
       if row.fingerprint and row.children > 0
         and (entry.ids or self.learned < MAX_LEARNED) then
-        learn[#learn + 1] = { pid = pid, rank = row.registered and 1 or 0 }
+        learn[#learn + 1] = { pid = pid, rank = row.registered and 1 or 0, last_ms = 0 }
       end
     elseif entry.ids then
       local rank = record.urgency(entry, row, now_ms)
       if rank then
-        inspect[#inspect + 1] = { pid = pid, rank = rank }
+        inspect[#inspect + 1] = {
+          pid = pid, rank = rank, last_ms = entry.inspected_ms or -math.huge,
+        }
       end
     end
   end
   return first(learn, LEARNED_AT_ONCE), first(inspect, INSPECTED_AT_ONCE)
 end
 
--- One eval for all questions of a pass.
-function Children:ask(target, result, terms, candidates)
-  local now_ms = result.mono_ms
-  local learn, inspect = self:choose(result, now_ms)
+function Children:questions(terms, learn, inspect, candidates)
   local bindings = { Learn = {}, Inspect = {}, Gone = {} }
   for key, value in pairs(BINDINGS) do
     bindings[key] = value
@@ -118,27 +119,38 @@ function Children:ask(target, result, terms, candidates)
   for i, candidate in ipairs(candidates) do
     bindings.Gone[i] = candidate.known.pids
   end
+  return bindings
+end
+
+function Children:take_learned(row, answer, now_ms)
+  local entry = self.supervisors[row.pid]
+  local was_learned = entry.ids ~= nil
+  record.learn(entry, answer, function(key)
+    return self:first_ms(row, key, now_ms)
+  end)
+  if type(answer) == "table" and type(answer[2]) == "table" then
+    record.inspect(entry, row, answer[2], now_ms)
+  end
+  entry.retry_ms = now_ms + (entry.ids and RELEARN_MS or RETRY_MS)
+  self.learned = self.learned + ((entry.ids and not was_learned) and 1 or 0)
+end
+
+-- One eval for all questions of a pass. Returns who of the candidates lives. When it fails nothing
+-- is said of those that were to be inspected.
+function Children:ask(target, result, terms, candidates)
+  local learn, inspect = self:choose(result, result.mono_ms)
   if #learn + #inspect + #candidates == 0 then
     return {}
   end
-  local answer = target:eval(source, bindings, { timeout_ms = 4 * PATIENCE_MS + WATCH_MS + 2000 })
-  if not answer then
-    return {}
-  end
+  local answer = target:eval(source, self:questions(terms, learn, inspect, candidates),
+    { timeout_ms = 4 * PATIENCE_MS + WATCH_MS + 2000 }) or { {}, {}, {} }
   for i, pid in ipairs(learn) do
-    local entry = self.supervisors[pid]
-    local was_learned = entry.ids ~= nil
-    record.learn(entry, answer[1][i], function(key)
-      return self:first_ms(result.rows[pid], key, now_ms)
-    end)
-    if type(answer[1][i]) == "table" and type(answer[1][i][2]) == "table" then
-      record.inspect(entry, result.rows[pid], answer[1][i][2], now_ms)
-    end
-    entry.retry_ms = now_ms + (entry.ids and RELEARN_MS or RETRY_MS)
-    self.learned = self.learned + ((entry.ids and not was_learned) and 1 or 0)
+    self:take_learned(result.rows[pid], answer[1][i], result.mono_ms)
   end
   for i, pid in ipairs(inspect) do
-    record.inspect(self.supervisors[pid], result.rows[pid], answer[2][i], now_ms)
+    local entry = self.supervisors[pid]
+    entry.inspected_ms = result.mono_ms
+    record.inspect(entry, result.rows[pid], answer[2][i], result.mono_ms)
   end
   return answer[3]
 end
@@ -155,7 +167,7 @@ function Children:see(result, terms)
       known.pids = dist.tuple({ terms.supervisors[pid], terms.parents[pid] })
     end
   end
-  if result.skipped == 0 then
+  if not result.is_cut then
     for pid, entry in pairs(self.supervisors) do
       if not result.rows[pid] then
         self.learned = self.learned - (entry.ids and 1 or 0)
@@ -169,7 +181,7 @@ end
 -- what a supervisor or an application started is theirs to end.
 function Children:find_gone(result)
   local candidates, present = {}, {}
-  if result.skipped > 0 then
+  if result.is_cut then
     return candidates
   end
   for _, row in pairs(result.rows) do
@@ -196,7 +208,9 @@ function Children:tell_gone(result, candidates, alive)
   for i, candidate in ipairs(candidates) do
     local known, answer = candidate.known, alive[i]
     local row = known.row
-    if answer and (answer[1] or (row.parent_alive and not answer[2])) then
+    if answer and answer[1] then
+      known.gone_ms = nil -- it has another name now, or did not answer
+    elseif answer and row.parent_alive and not answer[2] then
       self.registered[candidate.name] = nil
     elseif answer then
       result.gone[#result.gone + 1] = {

@@ -40,6 +40,7 @@ local MAX_HEAP_WORDS = 16 * 1024 * 1024
 ---@field rows table<string, sweep.SupervisorRow> By pid.
 ---@field total_children integer
 ---@field looked_at integer Links.
+---@field is_cut boolean It ended early: who is not there may be there.
 ---@field applications table<string, true> That run.
 ---@field gone children.Gone[] Registered supervisors that are no more.
 
@@ -187,6 +188,7 @@ local function read(answer)
     looked_at = answer[7],
     applications = applications,
     skipped = answer[4],
+    is_cut = answer[8] == true,
     mono_ms = answer[5],
     took_ms = answer[6],
     work_ms = answer[6],

@@ -21,7 +21,9 @@ Now = fun() -> erlang:monotonic_time(microsecond) end,
 Start = Now(),
 End = Start + Budget * 1000,
 put(skipped, 0),
+put(cut, false),
 put(looked, 0),
+Cut = fun(Count) -> put(cut, true), put(skipped, get(skipped) + Count) end,
 Urge = fun() ->
   case erlang:statistics(run_queue) > 2 * erlang:system_info(schedulers_online) of
     true -> normal;
@@ -144,7 +146,7 @@ Chunked = fun
   Loop(_, [], _) -> [];
   Loop(Kind, Pids, Size) ->
     case Now() > End of
-      true -> put(skipped, get(skipped) + length(Pids)), [];
+      true -> Cut(length(Pids)), [];
       false ->
         case length(Pids) > Size of
           true ->
@@ -165,7 +167,7 @@ Within = fun(Pids) ->
   Count = length(Pids),
   put(looked, get(looked) + Count),
   case Count > Room of
-    true -> put(skipped, get(skipped) + Count - Room), lists:sublist(Pids, Room);
+    true -> Cut(Count - Room), lists:sublist(Pids, Room);
     false -> Pids
   end
 end,
@@ -201,7 +203,7 @@ Walk = fun
     Looked = lists:append(Chunked(look, ordsets:subtract(lists:usort(Level(Lists)), Seen), 100)),
     Room = max(0, Most - length(Found)),
     Rows = case length(Looked) > Room of
-      true -> put(skipped, get(skipped) + length(Looked) - Room), lists:sublist(Looked, Room);
+      true -> Cut(length(Looked) - Room), lists:sublist(Looked, Room);
       false -> Looked
     end,
     Below = lists:filter(fun erlang:is_list/1, Fetch(10, Rows)),
@@ -227,5 +229,5 @@ Dismiss(get(reader)),
 Rows = lists:zipwith(fun erlang:delete_element/2, lists:duplicate(length(Found), 10), Found),
 Finished = Now(),
 {Rows, Masters, maps:to_list(StarterApp), get(skipped), Finished div 1000,
- (Finished - Start) div 1000, get(looked)}.
+ (Finished - Start) div 1000, get(looked), get(cut)}.
 ]==]

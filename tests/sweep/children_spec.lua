@@ -2,8 +2,8 @@ local beam = require("support.beam")
 local node = require("support.node")
 local support = require("support")
 
-local function start()
-  local n = node.start({ name = "children1" })
+local function start(opts)
+  local n = node.start({ name = "children1", elixir = opts and opts.elixir })
   local ctx = beam.attach(n, { parts = { "supervisors" } })
   local function pass()
     return assert(ctx.sweep:once()).supervisors
@@ -141,5 +141,40 @@ describe("children that come and go", function()
       end
     end
     n:eval("fl_sup:stop().")
+  end))
+
+  it("are left alone on an Elixir node, where a storm is seen too", support.async(function()
+    local n, pass = start({ elixir = true })
+    n:eval([==[
+      logger:set_primary_config(level, none),
+      Me = self(),
+      spawn(fun() ->
+        {ok, _} = 'Elixir.Supervisor':start_link([
+          {'Elixir.DynamicSupervisor', [{name, 'Elixir.Shop.Carts'}, {strategy, one_for_one},
+            {max_restarts, 1000000}]},
+          {'Elixir.Task.Supervisor', [{name, 'Elixir.Shop.Tasks'}]},
+          #{id => 'Elixir.Shop.Stock', start => {fl_sup, crasher, [50]}}
+        ], [{strategy, one_for_one}, {max_restarts, 1000000}, {name, 'Elixir.Shop.Supervisor'}]),
+        Me ! started,
+        receive never -> ok end
+      end),
+      receive started -> ok end,
+      spawn(fun Churn() ->
+        'Elixir.DynamicSupervisor':start_child('Elixir.Shop.Carts',
+          #{id => cart, start => {fl_sup, slower, [0, 30]}, restart => temporary}),
+        'Elixir.Task.Supervisor':start_child('Elixir.Shop.Tasks', fun() -> timer:sleep(30) end),
+        timer:sleep(5), Churn()
+      end).]==])
+    support.wait_until(function()
+      return row_of(pass(), "Shop.Supervisor").restarts
+    end)
+    for _ = 1, 2 do
+      local found = pass()
+      for _, row in pairs(found.rows) do
+        assert.are.same(row.name == "Shop.Supervisor" and { "Shop.Stock" } or nil,
+          row.restarts and row.restarts.ids, row.name)
+        assert.is_nil(row.missing)
+      end
+    end
   end))
 end)
