@@ -94,6 +94,19 @@ describe("a permanent child", function()
     end, 20000)
   end, 45))
 
+  it("is not asked for while its supervisor has much to do", support.async(function()
+    local n, pass = start()
+    n:eval([[
+      logger:set_primary_config(level, none), fl_sup:start(stuck_sup, [{a, worker}]),
+      fl_sup:slow_child(stuck_sup, 20000), [stuck_sup ! hello || _ <- lists:seq(1, 12)].]])
+    local waiting = "element(2, process_info(whereis(stuck_sup), message_queue_len))."
+    local before = n:number(waiting)
+    for _ = 1, 2 do
+      assert.is_nil(row_of(pass(), "stuck_sup").missing)
+    end
+    assert.are.equal(before, n:number(waiting))
+  end))
+
   it("may be stopped, deleted, added and restarted by hand", support.async(function()
     local n, pass = start()
     n:eval("fl_sup:start(shop_sup, [{a, worker}, {b, worker}, {c, worker}]).")
