@@ -78,7 +78,9 @@ end,
 %% A supervisor of dynamic children has no ids; one that is none of OTP's own has no child specs to
 %% be asked for, and none of those has ids. What is gone soon after is looked into at once.
 Learned = fun(P) ->
-  case Looks(P) andalso Children(P) of
+  IsOther = case Call(P) of {supervisor2, _, _} -> true; _ -> false end,
+  case Looks(P) andalso (IsOther orelse Children(P)) of
+    true -> dynamic;
     false -> late;
     none -> late;
     [] -> {[], none};

@@ -5,8 +5,9 @@
 local M = {}
 
 --- `Keyed`, `Text`, and `Call`: the `{Module, Ancestors, Label}` of a process that is a supervisor,
---- or `none`. Binding: Copy (bytes: the most memory of a process whose dictionary is copied where
---- the node cannot give one key of it; more with many links).
+--- or `none`. RabbitMQ has a kind of its own, supervisor2, which says no module. Binding: Copy
+--- (bytes: the most memory of a process whose dictionary is copied where the node cannot give one
+--- key of it; more with many links).
 M.PRELUDE = [==[
 Keyed = try process_info(self(), [{dictionary, label}]) of _ -> true catch error:_ -> false end,
 Text = fun
@@ -52,6 +53,7 @@ Call = fun(P) ->
   case Value('$initial_call', D) of
     {supervisor, Module, _} when is_atom(Module) ->
       {Module, Value('$ancestors', D), Value('$process_label', D)};
+    {supervisor2, init, 1} -> {supervisor2, Value('$ancestors', D), Value('$process_label', D)};
     _ -> none
   end
 end,

@@ -1,9 +1,10 @@
 --- The Erlang that finds a node's supervisors, evaluated there by runtime/sweep/supervisors.lua.
 ---
 --- A supervisor is a process that traps exits, runs under `proc_lib`, and whose `$initial_call` is
---- `{supervisor, _, _}`: OTP's own, and Elixir's of all kinds. They are looked for among what the
---- applications' masters are linked to, then among what those that were found are linked to, and so
---- on; and among the registered processes, on a small node among all. None of them is called.
+--- `{supervisor, _, _}`: OTP's own, and Elixir's of all kinds; and RabbitMQ's supervisor2. They are
+--- looked for among what the applications' masters are linked to, then among what those that were
+--- found are linked to, and so on; and among the registered processes, on a small node among all.
+--- None of them is called.
 ---
 --- What runs once per link is compiled code of OTP (`process_info/2` by `lists:zipwith`, then
 --- `proplists:get_all_values/2`, which picks the pids whose answer is the one of a supervisor).
@@ -73,8 +74,11 @@ Several = fun(Pids) ->
     Count = length(Ds),
     lists:zipwith3(fun lists:keyfind/3, lists:duplicate(Count, Key), lists:duplicate(Count, 1), Ds)
   end,
-  {Ps, Ms, Ds} = lists:unzip3([{P, M, D} || {P, {_, {supervisor, M, _}}, D} <-
-    lists:zip3(Here, Get('$initial_call', Dictionaries), Dictionaries), is_atom(M)]),
+  {Ps, Ms, Ds} = lists:unzip3([
+    {P, case Kind of supervisor -> M; supervisor2 -> supervisor2 end, D} ||
+    {P, {_, {Kind, M, _}}, D} <-
+      lists:zip3(Here, Get('$initial_call', Dictionaries), Dictionaries),
+    Kind =:= supervisor orelse (Kind =:= supervisor2 andalso M =:= init), is_atom(M)]),
   [Row(P, M, case A of {_, Ancestors} -> Ancestors; false -> [] end,
       case L of {_, Label} -> Label; false -> undefined end, Info) ||
     {{P, M, Info}, A, L} <- lists:zip3(lists:zip3(Ps, Ms, Read(Ps, Facts)),

@@ -139,6 +139,23 @@ describe("the sup domain", function()
     assert.are.equal("kernel", find(rows, "name", "kernel_sup").application)
   end))
 
+  it("knows RabbitMQ's own kind of supervisor", support.async(function()
+    local n, get, _, ctx = start()
+    n:eval([=[
+      fl_sup:start(shop_sup, [#{id => inner, type => supervisor,
+        start => {supervisor2, start_link, [rabbit_like_sup, [a, b, c]]}}]).]=])
+    local pid = pid_of(n, "whereis(rabbit_like_sup)")
+    for _ = 1, 2 do
+      assert(ctx.sweep:once())
+      local row = find(get("sup_list"), "name", "rabbit_like_sup")
+      assert.are.same({ pid, 3, 3, "supervisor" },
+        { row.pid, row.child_count, row.active_children, row.counted_by })
+    end
+    assert.are.equal("a", get("sup_children", "rabbit_like_sup")[1].id)
+    assert.are.equal(3, #find(get("sup_tree", "shop_sup").children, "id", "inner").children)
+    assert.are.equal("", n:log())
+  end))
+
   it("names children by their ids, whatever terms these are", support.async(function()
     local n, get = start()
     n:eval([[
