@@ -210,7 +210,9 @@ M.rules = {
     when = M.growth, investigate = INVESTIGATE_CHILDREN, next = look_at_supervisor,
   },
   {
-    type = "restart_storm", severity = "warning", hold = "10s", clear_hold = "30s",
+    -- Two passes have seen it, ten seconds apart; a hold of ten more would depend on whether a
+    -- sample comes a millisecond early.
+    type = "restart_storm", severity = "warning", hold = "5s", clear_hold = "30s",
     title = "A child is restarted again and again",
     when = M.storm, investigate = INVESTIGATE_ONE, next = look_at_supervisor,
   },

@@ -36,12 +36,12 @@ describe("the rules of sup on a real node, as they are shipped", function()
     assert.are.same({}, d:findings())
     n:eval("fl_sup:storm(storm_sup, 0).")
     local started_ms = system.now_ms()
-    -- Two sweeps see it, and it holds from sample to sample.
+    -- It begins between two sweeps; two see it, and each is looked at by the next sample.
     support.wait_until(function()
       local finding = d:findings()[1]
       return finding and finding.phase == "firing"
     end, 60000, "the storm to fire")
-    assert.is_true(system.now_ms() - started_ms < 45000)
+    assert.is_true(system.now_ms() - started_ms < 52000)
     assert.are.equal(1, #d:findings())
     local finding = d:findings()[1]
     assert.are.same({ "restart_storm", "storm_sup: stormy", "warning" },
