@@ -119,15 +119,18 @@ end
 --- `execute_error`.
 ---@async
 ---@param code string
----@param opts { trace_id?: string, source?: "model"|"rule"|"user" } `source`: default "model".
+---@param opts { trace_id?: string, source?: "model"|"rule"|"user", args?: any } `source`: default
+--- "model"; `args`: what the script has as its global `args`.
 ---@return executor.Record
 function Executor:run(code, opts)
-  opts = { trace_id = opts and opts.trace_id, source = opts and opts.source or "model" }
+  opts = opts or {}
+  opts = { trace_id = opts.trace_id, source = opts.source or "model", args = opts.args }
   local record = { id = ids.hex(), code = code, source = opts.source, at_ms = self.clock.wall_ms() }
   local started_ms = self.clock.now_ms()
   self:emit("execute_start", { system_time = record.at_ms }, opts, { code = code })
   local outcome = self.sandbox:exec({
     code = code,
+    args = opts.args,
     functions = names_of(self.domain:callbacks()),
     limits = self.limits,
     on_call = function(name, args)

@@ -22,13 +22,14 @@ local BASE_COST_MS = 100
 local COST_PER_ROW_MS = 0.01
 
 --- What a part may be, in the order in which a pass makes them.
-M.PARTS = { "processes" }
+M.PARTS = { "processes", "supervisors" }
 
 ---@class sweep.Result What every part's result has.
 ---@field mono_ms number When it ended, by the node's monotonic clock.
 ---@field took_ms number
 ---@field work_ms number What of that was work.
 ---@field total integer How many there are on the node.
+---@field looked_at? integer What the work grows with, where that is not `total`.
 ---@field skipped integer Not looked at: out of time, or they did not answer.
 ---@field rows table<string, table> By an id that lasts from pass to pass.
 ---@field top table<string, string[]> Ids by order.
@@ -41,6 +42,7 @@ M.PARTS = { "processes" }
 ---@field work_ms number
 ---@field errors table<string, { err: string, code: string }> By part that failed.
 ---@field processes? sweep.Processes
+---@field supervisors? sweep.Supervisors
 
 ---@class sweep.Sweep
 local Sweep = {}
@@ -118,7 +120,7 @@ end
 -- What a part's work is. What it took on a busy node is no measure of that: the cheapest of the
 -- last passes, per row, is.
 local function cost_ms(part, result)
-  local total = math.max(1, result.total)
+  local total = math.max(1, result.looked_at or result.total)
   table.insert(part.costs, 1, result.work_ms / total)
   part.costs[REMEMBERED_COSTS + 1] = nil
   return math.min(math.min(unpack(part.costs)) * total, BASE_COST_MS + COST_PER_ROW_MS * total)

@@ -60,6 +60,13 @@ local function with_executor(body, limits)
 end
 
 describe("executor", function()
+  it("gives the script its args, such as a rule's finding", with_executor(function(e)
+    local record = e:run("return args.subject .. args.figures[1].name",
+      { source = "rule", args = { subject = "shop_sup: ", figures = { { name = "children" } } } })
+    assert.is_nil(record.error)
+    assert.are.equal("shop_sup: children", record.value)
+  end))
+
   it("runs a script with the domain's callbacks and says so", with_executor(function(ex, seen)
     local record = ex:run("print('looking')\nlocal orders, meta = shop_orders('a')\n"
       .. "return { orders.node, orders.first, meta.total }", { trace_id = "t1", source = "user" })
