@@ -6,6 +6,7 @@ local clients = require("runtime.clients")
 local detector = require("runtime.detector")
 local domain = require("runtime.domain")
 local executor = require("runtime.executor")
+local beamlens = require("runtime.beamlens")
 local loader_module = require("runtime.loader")
 local prompts = require("runtime.prompts")
 local reachability = require("runtime.reachability")
@@ -48,7 +49,8 @@ local app_mt = { __index = App }
 ---@return app.App?
 ---@return string[]? errors `FILE:LINE: message` each.
 function M.new(opts)
-  local self = setmetatable({ opts = opts, nodes = {}, units = {}, domains = {} }, app_mt)
+  local self = setmetatable({ opts = opts, nodes = {}, units = {}, domains = {}, workers = {} },
+    app_mt)
   local errors, seen = {}, {}
   for _, policy in ipairs(opts.policies) do
     local key = ("%s on %s"):format(policy.name, policy.node)
@@ -78,7 +80,9 @@ function App:load_domain(policy)
     return nil, err
   end
   if not self.domains[found.chunk_name] then
-    local value, load_err = loader_module.run(found.source, found.chunk_name)
+    local globals, worker = beamlens.for_domain(self.opts.beamlens, found)
+    self.workers[#self.workers + 1] = worker
+    local value, load_err = loader_module.run(found.source, found.chunk_name, globals)
     if load_err then
       return nil, load_err
     end
@@ -335,6 +339,9 @@ function App:stop(reason)
     node.sweep:stop()
     node.reachability:stop()
     node.target:stop()
+  end
+  for _, worker in ipairs(self.workers) do
+    worker:close()
   end
   self.opts.sandbox:close()
   -- Let the sockets' last bytes and close callbacks go.
