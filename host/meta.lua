@@ -312,7 +312,7 @@ local work = {}
 ---@class host.work.Thread
 local Thread = {}
 
---- Starts a thread. `path` and `cpath` are those of its `package`. `on_done` is called from the loop
+--- Starts a thread with this `package.path` and `package.cpath`. `on_done` is called from the loop
 --- when a call has ended.
 ---@param path string
 ---@param cpath string

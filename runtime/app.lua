@@ -80,7 +80,7 @@ function App:load_domain(policy)
     return nil, err
   end
   if not self.domains[found.chunk_name] then
-    local globals, worker = beamlens.for_domain(self.opts.beamlens, found)
+    local globals, worker = beamlens.for_domain(found)
     self.workers[#self.workers + 1] = worker
     local value, load_err = loader_module.run(found.source, found.chunk_name, globals)
     if load_err then

@@ -28,11 +28,10 @@ end
 
 --- What a domain file sees besides the globals: a `require` whose "beamlens" also has `work`, which
 --- runs a blocking library in the domain's own thread; see runtime/work.lua.
----@param beamlens table
 ---@param found { chunk_name: string, path?: string }
 ---@return table globals
 ---@return work.Worker worker To be closed when the host ends.
-function M.for_domain(beamlens, found)
+function M.for_domain(found)
   local worker = work.new({
     name = found.chunk_name,
     folder = found.path and (found.path:match("^(.*)/[^/]*$") or "."),
@@ -41,7 +40,11 @@ function M.for_domain(beamlens, found)
     work = function(module, fn_name, args, opts)
       return worker:call(module, fn_name, args, opts)
     end,
-  }, { __index = beamlens })
+  }, {
+    __index = function(_, name)
+      return require("beamlens")[name]
+    end,
+  })
   return {
     require = function(name)
       return name == "beamlens" and own or require(name)
