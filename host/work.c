@@ -9,7 +9,6 @@
 // cleans up after itself if it ever comes back.
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -247,17 +246,13 @@ static Job *job_new(const char *path, const char *cpath, uv_async_t *async)
   return NULL;
 }
 
-// Signals are for the loop's thread: a blocking library sees none.
+// No signal is blocked: a program that the library starts would inherit that and ignore SIGTERM.
 static int thread_start(Thread *t)
 {
-  sigset_t all, before;
   pthread_attr_t attr;
-  sigfillset(&all);
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, STACK_BYTES);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
   int err = pthread_create(&t->id, &attr, thread_main, t->job);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attr);
   return err;
 }
