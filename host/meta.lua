@@ -303,3 +303,38 @@ function Run:cancel() end
 --- The process that runs the script; nil before it is known and at the end.
 ---@return integer?
 function Run:pid() end
+
+--- host.work: a thread with a Lua state of its own. Use runtime/work.lua.
+---@class host.work
+local work = {}
+
+--- One thread. What it runs when it is closed runs on unseen, and is freed if it ever ends.
+---@class host.work.Thread
+local Thread = {}
+
+--- Starts a thread with this `package.path` and `package.cpath`. `on_done` is called from the loop
+--- when a call has ended.
+---@param path string
+---@param cpath string
+---@param on_done fun()
+---@return host.work.Thread? thread
+---@return string? err
+---@return string? code As libuv has them: "EAGAIN", "ENOMEM".
+function work.open(path, cpath, on_done) end
+
+--- Runs `require(module)[fn_name](...)`. One call at a time: raises while one runs.
+---@param module string
+---@param fn_name string
+---@param ... any Copied.
+---@return true? ok
+---@return string? err
+---@return string? code "EWORK": an argument cannot be copied.
+function Thread:start(module, fn_name, ...) end
+
+--- What the call has returned, or `false` and the text of its error. Once, after `on_done`.
+---@return boolean ok
+---@return any ...
+function Thread:take() end
+
+--- Ends the thread without waiting for a call that runs. May be called twice.
+function Thread:close() end

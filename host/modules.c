@@ -23,6 +23,7 @@ static const luaL_Reg natives[] = {
     {"host.json", luaopen_host_json},
     {"host.sse", luaopen_host_sse},
     {"host.sandbox", luaopen_host_sandbox},
+    {"host.work", luaopen_host_work},
     {"luv", luaopen_luv},
     {"cjson", luaopen_cjson},
     {"cjson.safe", luaopen_cjson_safe},

@@ -11,6 +11,7 @@ int luaopen_host_http(lua_State *L);
 int luaopen_host_json(lua_State *L);
 int luaopen_host_sse(lua_State *L);
 int luaopen_host_sandbox(lua_State *L);
+int luaopen_host_work(lua_State *L);
 
 // Of lua-cjson, whose header leaves it out.
 int luaopen_cjson_safe(lua_State *L);

@@ -269,6 +269,7 @@ function App:stop(reason)
   for _, node in ipairs(self.order) do
     node:stop(reason)
   end
+  self.parts:close()
   self.opts.sandbox:close()
   -- Let the sockets' last bytes and close callbacks go.
   async.sleep(0)

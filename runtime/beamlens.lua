@@ -1,6 +1,7 @@
 --- The public API for watcher files, domains and hooks: `local beamlens = require("beamlens")`.
 
 local async = require("runtime.async")
+local work = require("runtime.work")
 
 local M = {}
 
@@ -23,6 +24,32 @@ function M.new(opts)
     http = require("runtime.http"),
     sleep = async.sleep,
   }
+end
+
+--- What a domain file sees besides the globals: a `require` whose "beamlens" also has `work`, which
+--- runs a blocking library in the domain's own thread; see runtime/work.lua.
+---@param found { chunk_name: string, path?: string }
+---@return table globals
+---@return work.Worker worker To be closed when the host ends.
+function M.for_domain(found)
+  local worker = work.new({
+    name = found.chunk_name,
+    folder = found.path and (found.path:match("^(.*)/[^/]*$") or "."),
+  })
+  local own = setmetatable({
+    work = function(module, fn_name, args, opts)
+      return worker:call(module, fn_name, args, opts)
+    end,
+  }, {
+    __index = function(_, name)
+      return require("beamlens")[name]
+    end,
+  })
+  return {
+    require = function(name)
+      return name == "beamlens" and own or require(name)
+    end,
+  }, worker
 end
 
 return M

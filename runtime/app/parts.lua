@@ -1,6 +1,7 @@
 --- What a policy names, loaded: its domain, its prompt and its client registry. A domain is loaded
 --- once per file, all three once per watcher table, however many nodes it watches.
 
+local beamlens = require("runtime.beamlens")
 local clients = require("runtime.clients")
 local domain = require("runtime.domain")
 local loader_module = require("runtime.loader")
@@ -27,6 +28,7 @@ function M.new(opts)
     loader = opts.loader, registry = opts.registry, telemetry = opts.telemetry,
     clock = opts.clock,
     domains = {}, -- by file
+    workers = {}, -- their threads for blocking calls
     of_table = setmetatable({}, { __mode = "k" }), -- policy.origin -> parts
   }, loaded_mt)
 end
@@ -37,7 +39,9 @@ function Loaded:load_domain(policy)
     return nil, err
   end
   if not self.domains[found.chunk_name] then
-    local value, load_err = loader_module.run(found.source, found.chunk_name)
+    local globals, worker = beamlens.for_domain(found)
+    self.workers[#self.workers + 1] = worker
+    local value, load_err = loader_module.run(found.source, found.chunk_name, globals)
     if load_err then
       return nil, load_err
     end
@@ -116,6 +120,13 @@ function Loaded:of(policy)
   end
   self.of_table[policy.origin] = parts
   return parts
+end
+
+--- Ends the threads of the domains. What waits for one is told.
+function Loaded:close()
+  for _, worker in ipairs(self.workers) do
+    worker:close()
+  end
 end
 
 return M

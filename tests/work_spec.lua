@@ -1,0 +1,150 @@
+local async = require("runtime.async")
+local support = require("support")
+local uv = require("luv")
+local work = require("runtime.work")
+
+-- Runs `body(worker)` with a worker that finds the modules of tests/support/work.
+local function with_worker(body)
+  return support.async(function()
+    local worker = work.new({ name = "domains/x.lua", folder = "tests/support/work" })
+    support.on_cleanup(function()
+      worker:close()
+    end)
+    body(worker)
+  end)
+end
+
+local function helper(worker, fn_name, args, timeout)
+  return worker:call("work_helper", fn_name, args, { timeout = timeout or 15 })
+end
+
+describe("work.call", function()
+  it("keeps the module's state from call to call", with_worker(function(worker)
+    assert.are.equal(1, helper(worker, "count"))
+    assert.are.equal(2, helper(worker, "count"))
+  end))
+
+  it("copies values both ways, holes and bytes included", with_worker(function(worker)
+    local value = { 1, 2.5, -0.25, "a\0\255b", { [true] = false, k = { {} } }, [1e9] = "far" }
+    local a, b, c, d = helper(worker, "echo", { n = 4, value, nil, true, nil })
+    assert.are.same(value, a)
+    assert.is_nil(b)
+    assert.is_true(c)
+    assert.is_nil(d)
+    local big = ("x"):rep(1024 * 1024)
+    assert.are.equal(big, (helper(worker, "echo", { big })))
+  end))
+
+  it("names what cannot be copied", with_worker(function(worker)
+    local value, err, code = helper(worker, "echo", { "a", print })
+    assert.is_nil(value)
+    assert.are.equal("EWORK", code)
+    assert.are.equal("EWORK: arguments: a function cannot be copied (value 4)", err)
+    value, err, code = helper(worker, "give_function")
+    assert.is_nil(value)
+    assert.are.equal("EWORK", code)
+    assert.is_truthy(err:find("what it returns: a function cannot be copied (value 2)", 1, true))
+    local loop = {}
+    loop.loop = loop
+    err = select(2, helper(worker, "echo", { loop }))
+    assert.is_truthy(err:find("deeper than 32 levels", 1, true))
+    err = select(2, helper(worker, "echo", { ("x"):rep(17 * 1024 * 1024) }))
+    assert.is_truthy(err:find("more than 16 MiB", 1, true))
+    assert.are.equal("still here", (helper(worker, "echo", { "still here" })))
+  end))
+
+  it("passes on what was raised, and lives on", with_worker(function(worker)
+    assert.are.same({ nil, "EWORK: no luck", "EWORK" }, { helper(worker, "fail", { "no luck" }) })
+    assert.are.equal("EWORK: an error that is a table",
+      (select(2, helper(worker, "fail_with_table"))))
+    assert.is_truthy(select(2, helper(worker, "nothing")):find("has no function nothing", 1, true))
+    local _, err, code = worker:call("no_such_module", "x")
+    assert.are.equal("EWORK", code)
+    assert.is_truthy(err:find("module 'no_such_module' not found", 1, true))
+    assert.are.equal(1, helper(worker, "count"))
+  end))
+
+  it("never searches the current folder", with_worker(function(worker)
+    local path, cpath = helper(worker, "search_path")
+    for entry in (path .. ";" .. cpath):gmatch("[^;]+") do
+      assert.are.equal("/", entry:sub(1, 1))
+    end
+    assert.is_truthy(path:find(uv.cwd() .. "/tests/support/work/?.lua", 1, true))
+  end))
+
+  it("has the calls of one domain wait for each other", with_worker(function(worker)
+    local tasks = {}
+    for i = 1, 5 do
+      tasks[i] = async.spawn(function()
+        return helper(worker, "count")
+      end, { name = "call" })
+    end
+    for i, task in ipairs(tasks) do
+      assert.are.same({ true, i }, { task:join() })
+    end
+  end))
+
+  it("replaces a thread that does not come back, four times", with_worker(function(worker)
+    assert.are.equal(1, helper(worker, "count"))
+    for _ = 1, 5 do
+      local value, err, code = helper(worker, "block", { 60 }, 0.05)
+      assert.is_nil(value)
+      assert.are.equal("ETIMEDOUT", code)
+      assert.are.equal("ETIMEDOUT: work_helper.block took longer than 50 ms", err)
+      if worker.replaced <= work.MAX_REPLACED then
+        assert.are.equal(1, helper(worker, "count"))
+      end
+    end
+    local _, err, code = helper(worker, "count")
+    assert.are.equal("EWORK", code)
+    assert.is_truthy(err:find("domains/x.lua gave up: 5 calls never came back", 1, true))
+  end))
+
+  it("gives up a call that had no turn, and leaves the thread be", with_worker(function(worker)
+    local first = async.spawn(function()
+      return helper(worker, "block", { 1 })
+    end, { name = "first" })
+    async.sleep(0)
+    local _, err, code = helper(worker, "count", {}, 0.05)
+    assert.are.equal("ETIMEDOUT", code)
+    assert.is_truthy(err:find("had no turn", 1, true))
+    assert.are.same({ true, "awake" }, { first:join() })
+    assert.are.equal(0, worker.replaced)
+  end))
+
+  it("raises when it is called wrongly", with_worker(function(worker)
+    assert.has_error(function()
+      worker:call("work_helper", "echo", {}, { timeout_ms = 5 })
+    end)
+    assert.has_error(function()
+      worker:call(print, "echo")
+    end)
+  end))
+end)
+
+describe("a blocked thread", function()
+  it("does not hold up the end of the host", support.async(function()
+    local script = [[
+      local async = require("runtime.async")
+      local worker = require("runtime.work").new({ name = "x", folder = "tests/support/work" })
+      async.spawn(function()
+        worker:call("work_helper", "block", { 600 }, { timeout = 0.05 })
+        worker:close()
+      end, { name = "x" })
+      require("luv").run()
+    ]]
+    local path = os.tmpname()
+    local file = assert(io.open(path, "w"))
+    file:write(script)
+    file:close()
+    local code, signal = async.await(15000, function(done)
+      local process
+      process = uv.spawn(uv.exepath(), { args = { "lua", path } }, function(...)
+        process:close()
+        done(...)
+      end)
+    end)
+    os.remove(path)
+    assert.are.same({ 0, 0 }, { code, signal })
+  end))
+end)
