@@ -41,7 +41,6 @@ for _, name in ipairs(names) do
     failed = true
     print("  failed: " .. tostring(err))
   end
-  
 end
 if package.loaded["support.node"] then
   async.run(package.loaded["support.node"].stop_epmd)
