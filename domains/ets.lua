@@ -112,7 +112,8 @@ What to look for:
   nothing.
 - table_count that climbs steadily: tables that are made per request and never deleted; a table
   lives as long as its owner. table_limit is not enforced any more; memory is what ends.
-- Compare two readings before you judge; ets_top_tables reads the last sweep, ets_table_info is new.]],
+- Compare two readings before you judge: ets_top_tables is of the last sweep, ets_table_info of
+  now.]],
   sweeps = { "tables" },
   metrics = {
     count("table_count"),

@@ -1,7 +1,7 @@
 -- Runs the benchmarks: beamlens lua tests/bench/run.lua [PATTERN]
 --
--- Each tests/bench/NAME_bench.lua returns a function(report); report(what, value, unit, note) prints
--- a row. Figures to compare are ratios against a baseline of the same run: machines differ.
+-- Each tests/bench/NAME_bench.lua returns a function(report); report(what, value, unit, note)
+-- prints a row. Figures to compare are ratios against a baseline of the same run: machines differ.
 
 local uv = require("luv")
 
