@@ -1,16 +1,28 @@
 --- The command line: finds the command, reads its options, runs it, and turns its result into an
 --- exit status: 0 done, 1 the work failed, 2 the command line or a file is wrong.
 
+local suggest = require("runtime.suggest")
+
 local M = {}
 
 -- Commands by name: the module that runs them, and a line for the help.
 local COMMANDS = {
   run = { module = "runtime.commands.run", help = "run the watchers that files define" },
+  check = { module = "runtime.commands.check", help = "check watcher, domain, prompt and client "
+    .. "files" },
+  exec = { module = "runtime.commands.exec", help = "run Lua in the sandbox with a domain's "
+    .. "callbacks" },
+  snapshot = { module = "runtime.commands.snapshot", help = "take one snapshot of a domain" },
+  domains = { module = "runtime.commands.domains", help = "list domains, or one with its "
+    .. "callbacks" },
+  doctor = { module = "runtime.commands.doctor", help = "check what watching a node needs" },
   events = { module = "runtime.commands.events", help = "list telemetry events" },
   version = { module = "runtime.commands.version", help = "print versions" },
   lua = { module = "runtime.commands.lua", help = "run a Lua file in the host" },
 }
-local ORDER = { "run", "events", "version", "lua" }
+local ORDER = {
+  "run", "check", "exec", "snapshot", "domains", "doctor", "events", "version", "lua",
+}
 
 local function usage()
   local lines = { "usage: beamlens COMMAND [OPTION...]", "" }
@@ -36,7 +48,8 @@ function M.main(argv)
   end
   local command = COMMANDS[name]
   if not command then
-    io.stderr:write(("beamlens: unknown command %q\n%s\n"):format(name, usage()))
+    io.stderr:write(("beamlens: unknown command %q%s\n%s\n"):format(name,
+      suggest.hint(name, ORDER), usage()))
     return 2
   end
   local args = { [0] = name, unpack(argv, 2) }

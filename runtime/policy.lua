@@ -202,6 +202,14 @@ local function handlers(value)
   return value
 end
 
+local execute = record({
+  wall = { read = duration(10), as = "wall_ms", default = 10000 },
+  cpu = { read = duration(10), as = "cpu_ms", default = 2000 },
+  memory = { read = size(1024 ^ 2), as = "memory_bytes", default = 64 * 1024 ^ 2 },
+  callbacks = { read = number(0, true), default = 100 },
+  result = { read = size(64), as = "result_bytes", default = 8192 },
+})
+
 -- Every field of a watcher, its reader, its default, and its name in a policy.
 local FIELDS = {
   name = { read = name },
@@ -221,14 +229,7 @@ local FIELDS = {
     tokens_per_hour = { read = number(0) },
     usd_per_day = { read = number(0) },
   }), default = { calls_per_cycle = 15 } },
-  execute = { read = record({
-    wall = { read = duration(10), as = "wall_ms", default = 10000 },
-    cpu = { read = duration(10), as = "cpu_ms", default = 2000 },
-    memory = { read = size(1024 ^ 2), as = "memory_bytes", default = 64 * 1024 ^ 2 },
-    callbacks = { read = number(0, true), default = 100 },
-    result = { read = size(64), as = "result_bytes", default = 8192 },
-  }), default = { wall_ms = 10000, cpu_ms = 2000, memory_bytes = 64 * 1024 ^ 2, callbacks = 100,
-    result_bytes = 8192 } },
+  execute = { read = execute, default = execute({}) },
   history = { read = record({
     snapshots = { read = number(1, true), default = 100 },
     alerts = { read = number(1, true), default = 100 },
@@ -338,5 +339,11 @@ end
 function M.field_names()
   return suggest.keys(FIELDS)
 end
+
+--- Reads the limits of a script, as a watcher's field `execute` has them.
+---@param value table
+---@return table? limits `wall_ms`, `cpu_ms`, `memory_bytes`, `callbacks`, `result_bytes`.
+---@return string? err
+M.read_execute = execute
 
 return M

@@ -4,8 +4,8 @@ local alerts = require("runtime.alerts")
 local app = require("runtime.app")
 local async = require("runtime.async")
 local beamlens = require("runtime.beamlens")
-local clients = require("runtime.clients")
 local clock = require("runtime.clock")
+local common = require("runtime.commands.common")
 local cookie = require("runtime.cookie")
 local core = require("host.core")
 local loader = require("runtime.loader")
@@ -19,6 +19,8 @@ local units = require("runtime.units")
 local uv = require("luv")
 
 local M = {}
+
+local warn = common.warn
 
 local STOP_WITHIN_MS = 2000
 -- The collector begins anew when the heap has grown by a tenth, not when it has doubled, and goes
@@ -39,10 +41,6 @@ M.options = {
   iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
   help = { doc = "print this" },
 }
-
-local function warn(text)
-  io.stderr:write(("beamlens: %s\n"):format(text))
-end
 
 -- The .lua files that the arguments name; a folder stands for those in it.
 local function watcher_files(arguments)
@@ -87,33 +85,6 @@ local function load_policies(files, opts)
   return policies, errors
 end
 
--- The registry's file: as given, else clients.lua in the watcher's tree, else in /etc/beamlens.
-local function registry_file(given, watcher_file)
-  if given then
-    return given
-  end
-  local folder = watcher_file:match("^(.*)/[^/]*$") or "."
-  for _, path in ipairs({ folder .. "/clients.lua", folder .. "/../clients.lua",
-    "/etc/beamlens/clients.lua" }) do
-    if uv.fs_stat(path) then
-      return path
-    end
-  end
-end
-
-local function open_registry(host, given, watcher_file)
-  local path = registry_file(given, watcher_file)
-  local config, err
-  if path then
-    config, err = clients.load(path, os.getenv)
-    if not config then
-      return nil, err
-    end
-  end
-  return clients.new({ config = config, telemetry = host.telemetry, clock = host.clock,
-    env = os.getenv })
-end
-
 -- Builds the host from the command line. Returns it with its log and output, or a list of errors.
 local function build(opts)
   local files, files_err = watcher_files(opts)
@@ -133,7 +104,8 @@ local function build(opts)
   if #errors > 0 then
     return nil, errors
   end
-  local registry, registry_err = open_registry(host, opts.clients, files[1])
+  local registry, registry_err = common.open_registry({ file = opts.clients,
+    watcher_file = files[1], telemetry = host.telemetry, clock = host.clock })
   if not registry then
     return nil, { registry_err }
   end

@@ -65,8 +65,9 @@ function M.start(args, opts)
   local pipe = uv.new_pipe(false)
   local fd = assert(uv.fs_open(self.stderr_path, "w", 384))
   local pid
+  local stdin = opts.stdin and uv.new_pipe(false)
   self.handle, pid = uv.spawn(uv.exepath(), { args = args, env = environment(opts.env),
-    cwd = opts.cwd, stdio = { nil, pipe, fd } }, function(status, signal)
+    cwd = opts.cwd, stdio = { stdin, pipe, fd } }, function(status, signal)
     self.handle:close()
     self.handle = nil
     self.status = signal ~= 0 and 128 + signal or status
@@ -75,6 +76,12 @@ function M.start(args, opts)
   uv.fs_close(fd)
   assert(self.handle, pid)
   self.pid = pid
+  if stdin then
+    stdin:write(opts.stdin)
+    stdin:shutdown(function()
+      stdin:close()
+    end)
+  end
   read_lines(self, pipe)
   support.on_cleanup(function()
     if self.handle then

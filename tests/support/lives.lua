@@ -15,8 +15,8 @@ function M.rule(rules, type_name)
 end
 
 --- Runs a rule over `life.seconds`, a sample each `every` s (default 10) and a pass of the sweep
---- each `sweep_every` s (default 10). `life.data(t)` is a sample's data, `life.pass(t)` the parts of
---- a pass by name, without times. A finding is held from `hold_s` (default 60) on.
+--- each `sweep_every` s (default 10). `life.data(t)` is a sample's data, `life.pass(t)` the parts
+--- of a pass by name, without times. A finding is held from `hold_s` (default 60) on.
 ---@param rule table
 ---@param life table
 ---@param parts string[] The parts of the sweep whose rows are followed.

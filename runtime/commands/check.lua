@@ -1,0 +1,200 @@
+--- `beamlens check FILE...`: loads watcher, domain, prompt and client files and runs nothing. Every
+--- mistake is a line `FILE:LINE: message`.
+
+local beamlens = require("runtime.beamlens")
+local clients = require("runtime.clients")
+local clock = require("runtime.clock")
+local common = require("runtime.commands.common")
+local domain = require("runtime.domain")
+local loader = require("runtime.loader")
+local parts = require("runtime.app.parts")
+local policy = require("runtime.policy")
+local prompts = require("runtime.prompts")
+local telemetry = require("runtime.telemetry")
+local tools = require("runtime.tools")
+
+local M = {}
+
+M.options = {
+  dir = common.NODE_OPTIONS.dir,
+  clients = { arg = "FILE", doc = "the client registry that watchers use" },
+  help = common.NODE_OPTIONS.help,
+}
+
+-- Stands for the node of a watcher whose file takes it from the environment.
+local SOME_NODE = "node@localhost"
+
+local function environment(name)
+  return os.getenv(name) or (name == "BEAMLENS_NODE" and SOME_NODE) or nil
+end
+
+-- The line of a literal name, such as that of a callback; nil where it is not.
+local function line_of_name(source, name)
+  local line = 0
+  local pattern = "[\"']" .. name:gsub("%W", "%%%0") .. "[\"']"
+  for text in (source .. "\n"):gmatch("(.-)\n") do
+    line = line + 1
+    if text:find(pattern) then
+      return line
+    end
+  end
+end
+
+-- The line that a message about a domain means: `callbacks[2] (shop_x).doc is missing` that of
+-- shop_x, `snapshot is missing` that of the field.
+local function line_of_problem(source, message)
+  local path = message:match("^[%w_%[%]%(%)%. ]+") or ""
+  local name
+  for found in path:gmatch("%(([%w_]+)%)") do
+    name = found
+  end
+  return name and line_of_name(source, name)
+    or loader.line_of(source, path:match("^[%a_]+") or "return")
+end
+
+local function check_domain(file, source, value)
+  local checked, err = domain.new(value)
+  if not checked then
+    return { ("%s:%d: %s"):format(file, line_of_problem(source, err), err) }
+  end
+  return {}
+end
+
+-- "template:3:7: text" counts from the line on which the template begins.
+local function check_prompt(file, source, value)
+  local checked, err = prompts.new(value, { file = file })
+  if checked then
+    return {}
+  end
+  local text = err:sub(1, #file + 2) == file .. ": " and err:sub(#file + 3) or err
+  local line, column, message = text:match("^template:(%d+):(%d+): (.*)$")
+  if line then
+    return { ("%s:%d: column %s: %s"):format(file,
+      loader.line_of(source, "template") + tonumber(line) - 1, column, message) }
+  end
+  return { ("%s:%d: %s"):format(file, loader.line_of(source, text:match("`([%w_]+)`") or "name"),
+    text) }
+end
+
+local function check_clients(file)
+  local config, err = clients.load(file, os.getenv)
+  if config then
+    return {}
+  end
+  local mistakes = {}
+  for line in err:gmatch("[^\n]+") do
+    mistakes[#mistakes + 1] = line
+  end
+  return mistakes
+end
+
+local function registry_of(file, opts)
+  return common.open_registry({ file = opts.clients, watcher_file = file,
+    telemetry = telemetry.new(), clock = clock.system() })
+end
+
+-- What a policy names: its domain, prompt and client, and the prompt with all that goes into it.
+local function check_policy(item, loaded)
+  local found, err = loaded:of(item)
+  if not found then
+    return err
+  end
+  local text
+  text, err = found.prompt(prompts.variables({ domain = found.domain, policy = item,
+    tools = tools.for_request() }))
+  if not text then
+    return ("%s:1: the prompt does not render: %s"):format(item.file, err)
+  end
+  local client = found.registry.clients[item.client or found.registry.primary]
+  if item.instructions and client and client.provider == "rules" then
+    common.warn(("%s:%d: the instructions have no effect: the client is rules, not a model")
+      :format(item.file, loader.line_of(loader.read(item.file) or "", "instructions")))
+  end
+end
+
+local function check_watcher(file, source, opts)
+  local list, errors = policy.parse(source, file, { env = environment })
+  if errors then
+    return errors
+  end
+  local registry, err = registry_of(file, opts)
+  if not registry then
+    return { ("%s:1: %s"):format(file, err) }
+  end
+  local loaded = parts.new({ loader = loader.new({ dir = opts.dir }), registry = registry,
+    telemetry = telemetry.new(), clock = clock.system() })
+  local mistakes = {}
+  for _, item in ipairs(list) do
+    mistakes[#mistakes + 1] = check_policy(item, loaded)
+  end
+  loaded:close()
+  return mistakes
+end
+
+local function kind_of(file, value)
+  if type(value) == "table" then
+    if value.template ~= nil or file:find("prompts/[^/]*$") then
+      return "prompt"
+    elseif value.snapshot ~= nil or value.callbacks ~= nil or file:find("domains/[^/]*$") then
+      return "domain"
+    elseif value.domain == nil and (value.primary ~= nil or value.retry_policies ~= nil) then
+      return "clients"
+    end
+  end
+  return "watcher"
+end
+
+-- Checks one file. Returns its mistakes, and what it is.
+local function check_file(file, opts)
+  local source, err = loader.read(file)
+  if not source then
+    return { err }
+  end
+  local globals, worker = beamlens.for_domain({ path = file, chunk_name = file, source = source })
+  globals.env = function(name, default)
+    return environment(name) or default
+  end
+  local value
+  value, err = loader.run(source, file, globals)
+  worker:close()
+  if err then
+    return { err }
+  end
+  local kind = kind_of(file, value)
+  if kind == "prompt" then
+    return check_prompt(file, source, value), kind
+  elseif kind == "domain" then
+    return check_domain(file, source, value), kind
+  elseif kind == "clients" then
+    return check_clients(file), kind
+  end
+  return check_watcher(file, source, opts), kind
+end
+
+local function check(opts)
+  if #opts == 0 then
+    common.warn("no file given: beamlens check FILE...")
+    return 2
+  end
+  package.loaded["beamlens"] = beamlens.new({ telemetry = telemetry.new(), warn = common.warn })
+  local status = 0
+  for _, file in ipairs(opts) do
+    local mistakes, kind = check_file(file, opts)
+    for _, mistake in ipairs(mistakes) do
+      io.stderr:write(mistake, "\n")
+      status = 2
+    end
+    if #mistakes == 0 then
+      print(("%s: ok (%s)"):format(file, kind))
+    end
+  end
+  return status
+end
+
+---@param args string[]
+---@return integer status
+function M.main(args)
+  return common.main(args, M.options, "check FILE... [OPTION...]", check)
+end
+
+return M

@@ -1,0 +1,103 @@
+--- What the commands share: reporting to people, options about one node, and running their body.
+
+local async = require("runtime.async")
+local clients = require("runtime.clients")
+local core = require("host.core")
+local options = require("runtime.options")
+local uv = require("luv")
+
+local M = {}
+
+--- Options of commands that look at one node.
+M.NODE_OPTIONS = {
+  node = { arg = "NAME", doc = "the node (else BEAMLENS_NODE)" },
+  ["cookie-file"] = { arg = "FILE", doc = "the Erlang cookie (else BEAMLENS_COOKIE, "
+    .. "~/.erlang.cookie)" },
+  name = { arg = "NAME", doc = "our own node name (else beamlens1 to beamlens16)" },
+  dir = { arg = "DIR", doc = "look up domains and prompts here, too" },
+  timeout = { arg = "TIME", doc = "for all of it (default 15s)", parse = options.duration },
+  help = { doc = "print this" },
+}
+
+--- The options of one command: those of others with its own.
+---@param base table<string, options.Option>
+---@param own? table<string, options.Option>
+---@return table<string, options.Option>
+function M.with(base, own)
+  local all = {}
+  for _, from in ipairs({ base, own or {} }) do
+    for name, option in pairs(from) do
+      all[name] = option
+    end
+  end
+  return all
+end
+
+--- Tells people something on stderr.
+---@param text string
+function M.warn(text)
+  io.stderr:write(("beamlens: %s\n"):format(text))
+end
+
+--- Parses the options and runs a command's body as a task.
+---@param args string[]
+---@param known table<string, options.Option>
+---@param usage string
+---@param body async fun(opts: table): integer The exit status.
+---@return integer status
+function M.main(args, known, usage, body)
+  local opts, err = options.parse(args, known)
+  if not opts then
+    M.warn(err)
+    return 2
+  end
+  if opts.help then
+    print(options.help(usage, known))
+    return 0
+  end
+  core.set_error_hook(M.warn)
+  local ok, status = async.run(body, opts)
+  core.set_error_hook(nil)
+  if not ok then
+    M.warn(tostring(status))
+    return 1
+  end
+  return status
+end
+
+-- The registry's file: as given, else clients.lua in the watcher's tree, else in /etc/beamlens.
+local function registry_file(given, watcher_file)
+  if given then
+    return given
+  end
+  local paths = { "/etc/beamlens/clients.lua" }
+  local folder = watcher_file and (watcher_file:match("^(.*)/[^/]*$") or ".")
+  if folder then
+    paths = { folder .. "/clients.lua", folder .. "/../clients.lua", paths[1] }
+  end
+  for _, path in ipairs(paths) do
+    if uv.fs_stat(path) then
+      return path
+    end
+  end
+end
+
+--- Opens the client registry.
+---@param opts { file?: string, watcher_file?: string, telemetry: telemetry.Bus,
+--- clock: clock.Clock } `file` is that of --clients; a `watcher_file` may have one in its tree.
+---@return table? registry
+---@return string? err
+function M.open_registry(opts)
+  local path = registry_file(opts.file, opts.watcher_file)
+  local config, err
+  if path then
+    config, err = clients.load(path, os.getenv)
+    if not config then
+      return nil, err
+    end
+  end
+  return clients.new({ config = config, telemetry = opts.telemetry, clock = opts.clock,
+    env = os.getenv })
+end
+
+return M

@@ -1,0 +1,60 @@
+--- `beamlens domains [DOMAIN]`: the domains, or one with its figures, callbacks and rules.
+
+local common = require("runtime.commands.common")
+local loader = require("runtime.loader")
+local parts = require("runtime.app.parts")
+local telemetry = require("runtime.telemetry")
+local units = require("runtime.units")
+local rule_set = require("runtime.rules.set")
+
+local M = {}
+
+M.options = {
+  dir = common.NODE_OPTIONS.dir,
+  help = common.NODE_OPTIONS.help,
+}
+
+local function indented(text)
+  return "  " .. text:gsub("\n", "\n  ")
+end
+
+local function describe(domain)
+  print(("%s: %s"):format(domain.name, domain.title))
+  print(indented(domain.description))
+  print("\nFigures of a snapshot:")
+  print(indented(domain:metric_docs()))
+  print("\nCallbacks:")
+  print(indented(domain:docs()))
+  print("\nRules:")
+  for _, rule in ipairs((rule_set.compile(domain.rules))) do
+    print(("  %-24s %-8s held for %s%s"):format(rule.type, rule.severity,
+      units.format_duration(rule.hold_ms), rule.title and ": " .. rule.title or ""))
+  end
+end
+
+local function domains(opts)
+  local found = loader.new({ dir = opts.dir })
+  local loaded = parts.new({ loader = found, telemetry = telemetry.new() })
+  local status = 0
+  for _, name in ipairs(opts[1] and { opts[1] } or found:names("domains")) do
+    local domain, err = loaded:load_domain({ domain = name })
+    if not domain then
+      common.warn(err)
+      status = 2
+    elseif opts[1] then
+      describe(domain)
+    else
+      print(("%-10s %s: %s"):format(name, domain.title, domain.description))
+    end
+  end
+  loaded:close()
+  return status
+end
+
+---@param args string[]
+---@return integer status
+function M.main(args)
+  return common.main(args, M.options, "domains [DOMAIN] [OPTION...]", domains)
+end
+
+return M

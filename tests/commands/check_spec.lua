@@ -1,0 +1,88 @@
+-- beamlens check on good files, and on bad ones with the line of each mistake.
+
+local beamlens = require("support.beamlens")
+local support = require("support")
+local uv = require("luv")
+
+-- Writes files below a folder of the case, and checks one of them.
+local function check(files, name)
+  local root = support.tmp_path("check-" .. uv.hrtime())
+  local made = { root }
+  assert(uv.fs_mkdir(root, 448))
+  for _, folder in ipairs({ "domains", "prompts", "watchers" }) do
+    made[#made + 1] = root .. "/" .. folder
+    assert(uv.fs_mkdir(made[#made], 448))
+  end
+  for path, text in pairs(files) do
+    support.write_file(root .. "/" .. path, text)
+  end
+  local status, out, err = beamlens.run({ "check", root .. "/" .. name })
+  for path in pairs(files) do
+    os.remove(root .. "/" .. path)
+  end
+  for i = #made, 1, -1 do
+    uv.fs_rmdir(made[i])
+  end
+  local plain = root:gsub("%p", "%%%0")
+  return status, (out:gsub(plain, "")), (err:gsub(plain, ""))
+end
+
+local DOMAIN = [[
+return {
+  name = "shop",
+  snapshot = function() return { orders = 1 } end,
+  callbacks = {
+    { name = "shop_orders", doc = "Orders.", returns = { { name = "n", type = "integer" } },
+      run = function() return { n = 1 } end },
+  },
+}
+]]
+
+describe("beamlens check", function()
+  it("says what each file is", support.async(function()
+    for name, text in pairs({
+      ["domains/shop.lua"] = DOMAIN,
+      ["prompts/night.lua"] = 'return { name = "n", description = "d", template = "{{tools}}" }',
+      ["clients.lua"] = 'return { primary = "rules" }',
+    }) do
+      local status, out, err = check({ [name] = text }, name)
+      assert.are.same({ 0, "" }, { status, err }, name)
+      assert.matches(": ok %(%a+%)$", out)
+    end
+    local status, out, err = check({ ["domains/shop.lua"] = DOMAIN,
+      ["watchers/shop.lua"] = 'return { domain = "shop", node = "a@b" }' }, "watchers/shop.lua")
+    assert.are.same({ 0, "/watchers/shop.lua: ok (watcher)", "" }, { status, out, err })
+  end, 40))
+
+  it("names file, line and cure of each mistake, by status 2", support.async(function()
+    for _, case in ipairs({
+      { "watchers/a.lua", 'return {\n  domain = "beam",\n  nod = "a@b",\n  node = "a@b",\n}',
+        '/watchers/a.lua:3: unknown field "nod"; did you mean "node"' },
+      { "watchers/a.lua", 'return {\n  domain = "beem",\n  node = "a@b",\n}',
+        '/watchers/a.lua:2: no domain "beem"; did you mean "beam"' },
+      { "watchers/a.lua", 'return {\n  domain = "beam",\n  node = "a@b",\n  prompt = "watchr",\n}',
+        '/watchers/a.lua:4: no prompt "watchr"; did you mean "watcher"' },
+      { "watchers/a.lua", 'return {\n  domain = "beam",\n  node = "a@b",\n  client = "Haik",\n}',
+        '/watchers/a.lua:4: no client "Haik"' },
+      { "watchers/a.lua", 'return {\n  domain = "beam"\n  node = "a@b",\n}',
+        "/watchers/a.lua:3: '}' expected" },
+      { "domains/shop.lua", DOMAIN:gsub('"shop_orders"', '"orders"'),
+        '/domains/shop.lua:.*callbacks%[1%].name is "orders"; it must begin with "shop_"' },
+      { "domains/shop.lua", DOMAIN:gsub('doc = "Orders."', 'docs = "Orders."'),
+        '/domains/shop.lua:5: callbacks%[1%] %(shop_orders%) has an unknown field "docs"' },
+      { "domains/shop.lua", DOMAIN:gsub("snapshot = function%(%) return { orders = 1 } end,", ""),
+        "/domains/shop.lua:.*snapshot is missing" },
+      { "prompts/p.lua",
+        'return {\n  name = "p", description = "d",\n  template = [[one\n{{two}}]],\n}',
+        "/prompts/p.lua:4: column %d+: unknown variable `two`" },
+      { "clients.lua", 'return {\n  primary = "Main",\n}', "/clients.lua:2: " },
+    }) do
+      local status, out, err = check({ [case[1]] = case[2] }, case[1])
+      assert.are.same({ 2, "" }, { status, out }, case[3])
+      assert.matches(case[3], err)
+    end
+    local status, _, err = beamlens.run({ "check", "nowhere.lua" })
+    assert.are.equal(2, status)
+    assert.matches("nowhere.lua", err)
+  end, 40))
+end)
