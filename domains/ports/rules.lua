@@ -1,0 +1,7 @@
+--- The rules of the ports domain.
+
+local M = {}
+
+M.rules = {}
+
+return M
