@@ -117,6 +117,11 @@ soak: deps-test
 	@$(MAKE) --no-print-directory build
 	@$(B)/beamlens lua tests/runner.lua soak$(if $(T),/$(T))
 
+# Figures are ratios against a baseline of the same run wherever there is one.
+bench: deps-test
+	@$(MAKE) --no-print-directory build
+	@$(B)/beamlens lua tests/bench/run.lua $(T)
+
 check: deps-check
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory build WERROR=-Werror B=build/gcc spec
@@ -169,6 +174,7 @@ help:
 	@echo 'make check        lint, -Werror with gcc and clang, specs plain and under ASan and UBSan'
 	@echo 'make test-otp     the specs that touch nodes, with nodes of Erlang/OTP 27 (as root; 0.3 GiB)'
 	@echo 'make soak         the cases that take longer than 20 s'
+	@echo 'make bench [T=x]  benchmarks (needs 4 GiB: one node has a million processes)'
 	@echo 'make fuzz         fuzz what reads bytes of others, FUZZ_SECONDS=20 for each'
 	@echo 'make deps         install the Debian packages to build and run'
 	@echo 'make format       format the C files'

@@ -1,11 +1,14 @@
 --- The beam domain: the virtual machine of a node. Memory, processes, ports, atoms, schedulers.
 
 local json = require("runtime.json")
+local fields = require("domains.node.fields")
 local node_memory = require("domains.node.memory")
 local rules = require("domains.beam.rules")
 local units = require("runtime.units")
 
-local MIB = 1024 * 1024
+local metric, count, mb = fields.metric, fields.count, fields.mb
+local mib, pct = fields.mib, fields.pct
+
 local TIMEOUT_MS = 5000
 
 -- All counters at one moment.
@@ -49,17 +52,6 @@ local SYSTEM = [[
 
 local PERSISTENT_TERMS = "persistent_term:info()."
 
-local function round2(number)
-  return math.floor(number * 100 + 0.5) / 100
-end
-
-local function mib(bytes)
-  return round2(bytes / MIB)
-end
-
-local function pct(part, whole)
-  return whole > 0 and round2(part / whole * 100) or json.null
-end
 
 local function read_counters(target)
   return target:eval(COUNTERS, {}, { timeout_ms = TIMEOUT_MS })
@@ -68,19 +60,6 @@ end
 -- The last two of all run queues are those of the dirty schedulers: CPU, then IO.
 local function dirty_queues(run_queues)
   return run_queues[#run_queues - 1] or 0, run_queues[#run_queues] or 0
-end
-
-local function add_memory_share(data, total_bytes, memory)
-  if not memory then
-    data.memory_utilization_pct, data.memory_basis = json.null, json.null
-    data.memory_rss_mb, data.memory_limit_mb = json.null, json.null
-    return
-  end
-  local used_mb = memory.rss_mb or total_bytes / MIB
-  data.memory_basis = memory.rss_mb and "rss" or "erlang:memory(total)"
-  data.memory_rss_mb = memory.rss_mb and round2(memory.rss_mb) or json.null
-  data.memory_limit_mb = memory.limit_mb and round2(memory.limit_mb) or json.null
-  data.memory_utilization_pct = memory.limit_mb and pct(used_mb, memory.limit_mb) or json.null
 end
 
 local function snapshot(target)
@@ -112,7 +91,7 @@ local function snapshot(target)
     uptime_s = math.floor(now.uptime_ms / 1000),
     mono_ms = now.mono_ms,
   }
-  add_memory_share(data, now.memory.total, node_memory.read(target))
+  node_memory.add(target, data, now.memory.total)
   return data
 end
 
@@ -231,18 +210,6 @@ local function top_processes(target, limit, sort_by)
     skipped = found.skipped,
     processes = json.array(rows),
   }, { total = found.total, returned = #rows, skipped = found.skipped, took_ms = found.took_ms }
-end
-
-local function metric(name, unit, doc)
-  return { name = name, type = "number", unit = unit, doc = doc }
-end
-
-local function count(name, doc)
-  return { name = name, type = "integer", doc = doc }
-end
-
-local function mb(name, doc)
-  return { name = name, type = "number", unit = "MiB", doc = doc }
 end
 
 local PROCESS_FIELDS = {

@@ -137,7 +137,7 @@ client is back-pressure at work, not a fault.]],
     count("mono_ms", "the node's monotonic clock"),
   },
   snapshot = snapshot,
-  sweeps = { "ports" },
+  sweeps = { "ports", "processes" },
   callbacks = CALLBACKS,
   rules = rules.rules,
 }

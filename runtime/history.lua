@@ -8,14 +8,12 @@
 --- data answer `sample.data[key]`; who wants all keys of one asks `history.whole(sample.data)`.
 
 local packed = require("runtime.history.packed")
+local tracks = require("runtime.history.tracks")
 
 local M = {}
 
 local KEEP_S = 70 * 60
 local KEEP_SWEEPS_S = 6 * 60
-local KEEP_TRACKS_S = 40 * 60
-local TRACK_STEP_S = 30
-local TRACK_LOST_S = 5 * 60
 local MAX_SAMPLES = 5000
 local MAX_SWEEPS = 200
 local UNPACKED = 4
@@ -63,7 +61,7 @@ function History:clear()
   self.first, self.packed_to = 1, 0
   self.views = {} -- index -> a sample that was unpacked
   self.passes = {}
-  self.tracks = {} -- part -> row id -> { mono_ms = {…}, FIELD = {…} }
+  self.tracks = tracks.new()
   self.sweeps_of, self.with_sweep = {}, 1 -- index -> its sweep, from `with_sweep` on
 end
 
@@ -175,7 +173,7 @@ function History:add_pass(sample)
   end
   if passes[1] and pass.mono_ms <= passes[#passes].mono_ms then
     passes = {}
-    self.passes, self.tracks = passes, {}
+    self.passes, self.tracks = passes, tracks.new()
   end
   passes[#passes + 1] = pass
   while #passes > MAX_SWEEPS or pass.mono_ms - passes[1].mono_ms > self.keep_sweeps_ms do
@@ -183,60 +181,7 @@ function History:add_pass(sample)
   end
   for _, part in ipairs(self.parts) do
     if pass[part] then
-      self:track_rows(part, pass[part])
-    end
-  end
-end
-
-local function slice(list, first)
-  local part = {}
-  for i = first, #list do
-    part[#part + 1] = list[i]
-  end
-  return part
-end
-
--- Forgets the points of a track that are too old.
-local function shorten(track, fields, oldest_ms)
-  local gone = 0
-  while track.mono_ms[gone + 1] and track.mono_ms[gone + 1] < oldest_ms do
-    gone = gone + 1
-  end
-  if gone < #track.mono_ms / 4 then
-    return -- not worth moving the others
-  end
-  track.mono_ms = slice(track.mono_ms, gone + 1)
-  for _, field in ipairs(fields) do
-    track[field] = slice(track[field], gone + 1)
-  end
-end
-
--- Adds a point to the long track of each row, at most one in 30 s.
-function History:track_rows(part, result)
-  local tracks = self.tracks[part] or {}
-  self.tracks[part] = tracks
-  local now_ms, fields = result.mono_ms, result.tracked or {}
-  for id, row in pairs(result.rows) do
-    local track = tracks[id]
-    if not track then
-      track = { mono_ms = {} }
-      for _, field in ipairs(fields) do
-        track[field] = {}
-      end
-      tracks[id] = track
-    end
-    local count = #track.mono_ms
-    if count == 0 or now_ms - track.mono_ms[count] >= TRACK_STEP_S * 1000 then
-      track.mono_ms[count + 1] = now_ms
-      for _, field in ipairs(fields) do
-        track[field][count + 1] = row[field] or false
-      end
-      shorten(track, fields, now_ms - KEEP_TRACKS_S * 1000)
-    end
-  end
-  for id, track in pairs(tracks) do
-    if now_ms - track.mono_ms[#track.mono_ms] > TRACK_LOST_S * 1000 then
-      tracks[id] = nil
+      self.tracks:add(part, pass[part])
     end
   end
 end
@@ -369,33 +314,17 @@ function History:sweeps(seconds)
   return found
 end
 
---- How a tracked field of one row of the sweep went, oldest first: a point in 30 s, for 40 min. A
---- row that no pass saw for five minutes is forgotten. The newest pass is always the last point.
+--- How a tracked field of one row of the sweep went, oldest first: a point in 30 s, for 40 min. The
+--- newest pass is always the last; the first is the one at or before the window's beginning.
 ---@param part string One of the history's `parts`.
 ---@param id string
 ---@param field string One of the part's `tracked`.
 ---@param seconds? number Default: all.
----@return { mono_ms: number, value: number }[]
+---@return { mono_ms: number, value: number }[] Empty for a row that is not followed any more.
 function History:track(part, id, field, seconds)
-  local track = self.tracks[part] and self.tracks[part][id]
-  local points = {}
   local newest = self.passes[#self.passes]
-  local result = newest and newest[part]
-  if not track or not track[field] then
-    return points
-  end
-  local first_ms = (result or { mono_ms = track.mono_ms[#track.mono_ms] }).mono_ms
-    - (seconds or math.huge) * 1000
-  for i, mono_ms in ipairs(track.mono_ms) do
-    if mono_ms >= first_ms and track[field][i] then
-      points[#points + 1] = { mono_ms = mono_ms, value = track[field][i] }
-    end
-  end
-  local row = result and result.rows[id]
-  if row and row[field] and points[1] and points[#points].mono_ms < result.mono_ms then
-    points[#points + 1] = { mono_ms = result.mono_ms, value = row[field] }
-  end
-  return points
+  local from_ms = newest and newest.mono_ms - (seconds or math.huge) * 1000 or 0
+  return self.tracks:points(part, id, field, from_ms, newest and newest[part])
 end
 
 --- What the kept sweep passes saw of one process, oldest first. A pass that does not have it is

@@ -284,6 +284,8 @@ function Log:on_event(event, measurements, metadata)
   end
   if event == "beamlens.node.left" then
     self:forget_node(metadata.node)
+  elseif event == "beamlens.node.up" then
+    warn_untested(self, clean(metadata, 1))
   end
 end
 
@@ -305,9 +307,6 @@ function Log:forget_node(node)
         times[key] = nil
       end
     end
-  end
-  if event == "beamlens.node.up" then
-    warn_untested(self, clean(metadata, 1))
   end
 end
 

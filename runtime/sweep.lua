@@ -22,7 +22,7 @@ local BASE_COST_MS = 100
 local COST_PER_ROW_MS = 0.01
 
 --- What a part may be, in the order in which a pass makes them.
-M.PARTS = { "processes", "supervisors", "ports" }
+M.PARTS = { "processes", "supervisors", "tables", "ports" }
 
 ---@class sweep.Result What every part's result has.
 ---@field mono_ms number When it ended, by the node's monotonic clock.

@@ -135,8 +135,14 @@ function M.steady(points, window_s, floor)
   return { before = before, now = now, per_s = rise / seconds, seconds = seconds }
 end
 
--- The same of a metric of the samples.
-local function steady_metric(history, key, window_s, floor)
+--- The same of a metric of the samples; `first` and `last` are the data of the window's ends.
+---@param history history.History
+---@param key string
+---@param window_s number
+---@param floor number
+---@return { before: number, now: number, per_s: number, seconds: number, first: table,
+--- last: table }?
+function M.steady_metric(history, key, window_s, floor)
   if not history:covers(window_s * 0.95) then
     return nil
   end
@@ -182,7 +188,7 @@ function M.growth(history, node, opts)
     return nil
   end
   for _, window_s in ipairs({ LONG_S, SHORT_S }) do
-    local growth = steady_metric(history, opts.key, window_s, opts.floor)
+    local growth = M.steady_metric(history, opts.key, window_s, opts.floor)
     local limit = growth and M.number(growth.last, opts.limit_key)
     if limit and not M.is_explained(growth, growth.first, growth.last, opts.loads) then
       growth.limit = limit

@@ -4,6 +4,8 @@
 --- The limit is the least of the machine's memory and every limit from its own cgroup up. All files
 --- are read by `prim_file`, with patience (domains/node/patience.lua).
 
+local fields = require("domains.node.fields")
+local json = require("runtime.json")
 local patience = require("domains.node.patience")
 
 local M = {}
@@ -96,6 +98,27 @@ function M.read(target)
     rss_mb = read.rss_bytes and read.rss_bytes / MIB,
     limit_mb = read.limit_bytes and read.limit_bytes / MIB,
   }
+end
+
+--- Adds what a node takes and may take to a snapshot: memory_utilization_pct, memory_basis,
+--- memory_rss_mb and memory_limit_mb; null where it is late or not to be read.
+---@async
+---@param target domain.Target
+---@param data table
+---@param total_bytes number `erlang:memory(total)`, which counts where there is no resident memory.
+function M.add(target, data, total_bytes)
+  local memory = M.read(target)
+  if not memory then
+    data.memory_utilization_pct, data.memory_basis = json.null, json.null
+    data.memory_rss_mb, data.memory_limit_mb = json.null, json.null
+    return
+  end
+  local used_mb = memory.rss_mb or total_bytes / MIB
+  data.memory_basis = memory.rss_mb and "rss" or "erlang:memory(total)"
+  data.memory_rss_mb = memory.rss_mb and fields.round2(memory.rss_mb) or json.null
+  data.memory_limit_mb = memory.limit_mb and fields.round2(memory.limit_mb) or json.null
+  data.memory_utilization_pct = memory.limit_mb and fields.pct(used_mb, memory.limit_mb)
+    or json.null
 end
 
 return M

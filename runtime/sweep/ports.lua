@@ -24,7 +24,7 @@ local ORDERS = {
 ---@field output_bytes number Written to it, the queue included.
 ---@field queue_size number Bytes that it has not written yet.
 ---@field memory_kb number
----@field is_dist boolean It is the connection to another node.
+---@field peer? string The node that it connects to.
 
 ---@class sweep.PortSender A process that waits until a port takes what it writes.
 ---@field pid string
@@ -32,6 +32,7 @@ local ORDERS = {
 ---@field message_queue number
 ---@field current_function string
 ---@field ports string[] Of those with a queue, which it owns, is linked to or monitors.
+---@field reductions number
 
 ---@class sweep.Ports: sweep.Result
 ---@field rows table<string, sweep.PortRow> By id.
@@ -81,6 +82,10 @@ function M.pid(value)
   return text:find("^<") and text or nil
 end
 
+local function text_or_nil(value)
+  return type(value) == "string" and value ~= "undefined" and names.atom(value) or nil
+end
+
 local function read_row(tuple)
   local name = names.clean(tuple[2])
   return {
@@ -92,7 +97,7 @@ local function read_row(tuple)
     output_bytes = tuple[5],
     memory_kb = math.floor(tuple[6] / 1024 + 0.5),
     queue_size = tuple[7],
-    is_dist = tuple[8] == true,
+    peer = text_or_nil(tuple[8]),
   }
 end
 
@@ -119,13 +124,13 @@ local function read_groups(list)
 end
 
 local function read_sender(tuple)
-  local registered = type(tuple[2]) == "string" and tuple[2] ~= "undefined" and tuple[2]
   return {
     pid = tostring(tuple[1]),
-    name = registered and names.atom(registered) or nil,
+    name = text_or_nil(tuple[2]),
     message_queue = tuple[3],
     current_function = names.mfa(tuple[4]),
     ports = tuple[5],
+    reductions = tuple[6],
   }
 end
 

@@ -4,8 +4,8 @@
 --- `erl_eval` runs once per chunk, per distinct name, and per port that is told of.
 ---
 --- Of the ports with the longest queues it also finds who waits to write to them. Candidates are the
---- owner of each, what is linked to it, what monitors it (a sender of prim_inet does) and the
---- registered processes; a linked helper asks them, since one of them may not answer.
+--- owner of each, what is linked to it, what monitors it and the registered processes (which port an
+--- other one waits for is not to be seen); a linked helper asks them, since one of them may not answer.
 
 -- Bindings: Top, Budget (ms), Patience (ms for the candidates), Names (distinct names that are
 -- counted of one chunk), Each (candidates of one port), MostRegistered.
@@ -58,12 +58,12 @@ Bytes = fun(Name) ->
   Short = lists:sublist(Name, 200),
   try list_to_binary(Short) catch _:_ -> unicode:characters_to_binary(Short) end
 end,
-Dist = [P || {_, P} <- erlang:system_info(dist_ctrl), is_port(P)],
+Dist = [{P, atom_to_binary(N, utf8)} || {N, P} <- erlang:system_info(dist_ctrl), is_port(P)],
 Row = fun(P) ->
   case [erlang:port_info(P, I) || I <- [name, connected, input, output, memory, queue_size]] of
     [{_, Name}, {_, Owner}, {_, In}, {_, Out}, {_, Mem}, {_, Queue}] ->
       [{list_to_binary(erlang:port_to_list(P)), Bytes(Name), Owner, In, Out, Mem, Queue,
-        lists:member(P, Dist)}];
+        proplists:get_value(P, Dist)}];
     _ -> []
   end
 end,
@@ -87,14 +87,14 @@ IsWaiting = fun
   (_, _) -> false
 end,
 Look = fun(Q, On) ->
-  case process_info(Q, [status, current_function, registered_name, message_queue_len]) of
-    [S, {_, MFA} = F, {_, Name}, {_, Length}] ->
+  case process_info(Q, [status, current_function, registered_name, message_queue_len, reductions]) of
+    [S, {_, MFA} = F, {_, Name}, {_, Length}, {_, Work}] ->
       case IsWaiting(S, F) of
         true ->
           {M, Fun, A} = MFA,
           [{Q, case Name of [] -> undefined; _ -> atom_to_binary(Name, utf8) end, Length,
             {atom_to_binary(M, utf8), atom_to_binary(Fun, utf8), A},
-            [list_to_binary(erlang:port_to_list(P)) || P <- On]}];
+            [list_to_binary(erlang:port_to_list(P)) || P <- On], Work}];
         false -> []
       end;
     _ -> []

@@ -1,7 +1,7 @@
 --- The part of the sweep that looks at processes: the best 50 by memory, mailbox, reductions, heap,
 --- and by the growth of mailbox and reductions over one second. Who holds most binaries is known
---- among all processes of a small node, and else among those that lead in another order. See runtime/sweep/processes_source.lua for what
---- runs on the node.
+--- among all processes of a small node, and else among those that lead in another order. See
+--- runtime/sweep/processes_source.lua for what runs on the node.
 
 local dist = require("host.dist")
 local names = require("runtime.names")

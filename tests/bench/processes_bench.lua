@@ -1,4 +1,4 @@
--- beam_top_processes(10, "memory") on nodes of three sizes, against sorting a list on the node itself:
+-- beam_top_processes(10, "memory") on nodes of three sizes, against sorting a list on the node:
 -- time, bytes over the wire, and how much the node's memory grows meanwhile.
 
 local beam = require("support.beam")

@@ -1,7 +1,7 @@
 -- Runs the benchmarks: beamlens lua tests/bench/run.lua [PATTERN]
 --
--- Each tests/bench/NAME_bench.lua returns a function(report); report(what, value, unit, note) prints
--- a row. Figures to compare are ratios against a baseline of the same run: machines differ.
+-- Each tests/bench/NAME_bench.lua returns a function(report); report(what, value, unit, note)
+-- prints a row. Figures to compare are ratios against a baseline of the same run: machines differ.
 
 local uv = require("luv")
 
@@ -41,7 +41,6 @@ for _, name in ipairs(names) do
     failed = true
     print("  failed: " .. tostring(err))
   end
-  
 end
 if package.loaded["support.node"] then
   async.run(package.loaded["support.node"].stop_epmd)
