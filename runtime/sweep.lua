@@ -22,7 +22,7 @@ local BASE_COST_MS = 100
 local COST_PER_ROW_MS = 0.01
 
 --- What a part may be, in the order in which a pass makes them.
-M.PARTS = { "processes", "supervisors", "tables" }
+M.PARTS = { "processes", "supervisors", "tables", "ports" }
 
 ---@class sweep.Result What every part's result has.
 ---@field mono_ms number When it ended, by the node's monotonic clock.
@@ -43,6 +43,7 @@ M.PARTS = { "processes", "supervisors", "tables" }
 ---@field errors table<string, { err: string, code: string }> By part that failed.
 ---@field processes? sweep.Processes
 ---@field supervisors? sweep.Supervisors
+---@field ports? sweep.Ports
 
 ---@class sweep.Sweep
 local Sweep = {}

@@ -2,22 +2,16 @@
 ---
 --- Resident memory is VmRSS of /proc/self/status (in kB, whatever the page size), read on the node.
 --- The limit is the least of the machine's memory and every limit from its own cgroup up. All files
---- are read by `prim_file` in calls with a short deadline: while all dirty IO schedulers are taken
---- such a read does not return.
+--- are read by `prim_file`, with patience (domains/node/patience.lua).
 
-local async = require("runtime.async")
 local fields = require("domains.node.fields")
 local json = require("runtime.json")
+local patience = require("domains.node.patience")
 
 local M = {}
 
-local TIMEOUT_MS = 500
 local MAX_LEVELS = 32
 local MIB = 1024 * 1024
-
--- After a late answer no file is read for so long, doubled each time: what hangs there stays there.
-local FIRST_REST_MS = 60000
-local MAX_REST_MS = 15 * 60000
 
 local READ = [[
 [case prim_file:read_file(Path) of
@@ -96,19 +90,10 @@ end
 ---@param target domain.Target
 ---@return { rss_mb?: number, limit_mb?: number }? memory nil when it is late.
 function M.read(target)
-  local memo, now_ms = target.memo, target.clock.now_ms()
-  if memo.rest_until_ms and now_ms < memo.rest_until_ms then
-    return nil
-  end
-  local read, _, code = read_files(target, async.deadline(TIMEOUT_MS))
+  local read = patience.read(target, read_files)
   if not read then
-    if code == "ETIMEDOUT" then
-      memo.rest_ms = math.min(MAX_REST_MS, 2 * (memo.rest_ms or FIRST_REST_MS / 2))
-      memo.rest_until_ms = now_ms + memo.rest_ms
-    end
     return nil
   end
-  memo.rest_ms, memo.rest_until_ms = nil, nil
   return {
     rss_mb = read.rss_bytes and read.rss_bytes / MIB,
     limit_mb = read.limit_bytes and read.limit_bytes / MIB,

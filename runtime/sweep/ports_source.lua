@@ -1,0 +1,132 @@
+--- The Erlang that walks a node's ports, evaluated there by runtime/sweep/ports.lua.
+---
+--- What runs once per port is compiled code of OTP (`port_info/2` by `lists:zipwith`, and sorting);
+--- `erl_eval` runs once per chunk, per distinct name, and per port that is told of.
+---
+--- Of the ports with the longest queues it also finds who waits to write to them. Candidates are the
+--- owner of each, what is linked to it, what monitors it and the registered processes (which port an
+--- other one waits for is not to be seen); a linked helper asks them, since one of them may not answer.
+
+-- Bindings: Top, Budget (ms), Patience (ms for the candidates), Names (distinct names that are
+-- counted of one chunk), Each (candidates of one port), MostRegistered.
+return [==[
+Now = fun() -> erlang:monotonic_time(microsecond) end,
+Start = Now(),
+End = Start + Budget * 1000,
+case erlang:statistics(run_queue) > 2 * erlang:system_info(schedulers_online) of
+  true -> process_flag(priority, normal);
+  false -> process_flag(priority, low)
+end,
+Read = fun(Ports, Item) ->
+  lists:zipwith(fun erlang:port_info/2, Ports, lists:duplicate(length(Ports), Item))
+end,
+First = fun(L) -> lists:sublist(lists:reverse(lists:sort(L)), Top) end,
+%% What is gone is `undefined`, which sorts before all that is not.
+Best = fun(Ports, Item, So) ->
+  [X || {{_, V}, _} = X <- First(So ++ First(lists:zip(Read(Ports, Item), Ports))), V > 0]
+end,
+Count = fun(Infos, So) ->
+  Distinct = lists:usort(Infos),
+  Keyed = lists:zip(Infos, Infos),
+  lists:foldl(fun
+    ({name, Name} = Info, Acc) ->
+      Found = length(proplists:get_all_values(Info, Keyed)),
+      Acc#{Name => Found + maps:get(Name, Acc, 0)};
+    (undefined, Acc) -> Acc
+  end, So, lists:sublist(Distinct, Names))
+end,
+Walk = fun
+  Walk([], _, Acc) -> {Acc, 0};
+  Walk(Ports, Left, {Groups, Ins, Outs, Mems, Queues} = Acc) ->
+    case Now() > End of
+      true -> {Acc, Left};
+      false ->
+        {Chunk, Rest} = case Left > 1000 of
+          true -> lists:split(1000, Ports);
+          false -> {Ports, []}
+        end,
+        Walk(Rest, max(0, Left - 1000), {Count(Read(Chunk, name), Groups),
+          Best(Chunk, input, Ins), Best(Chunk, output, Outs), Best(Chunk, memory, Mems),
+          Best(Chunk, queue_size, Queues)})
+    end
+end,
+All = erlang:ports(),
+Total = length(All),
+{{Groups, Ins, Outs, Mems, Queues}, Skipped} = Walk(All, Total, {#{}, [], [], [], []}),
+
+Bytes = fun(Name) ->
+  Short = lists:sublist(Name, 200),
+  try list_to_binary(Short) catch _:_ -> unicode:characters_to_binary(Short) end
+end,
+Dist = [{P, atom_to_binary(N, utf8)} || {N, P} <- erlang:system_info(dist_ctrl), is_port(P)],
+Row = fun(P) ->
+  case [erlang:port_info(P, I) || I <- [name, connected, input, output, memory, queue_size]] of
+    [{_, Name}, {_, Owner}, {_, In}, {_, Out}, {_, Mem}, {_, Queue}] ->
+      [{list_to_binary(erlang:port_to_list(P)), Bytes(Name), Owner, In, Out, Mem, Queue,
+        proplists:get_value(P, Dist)}];
+    _ -> []
+  end
+end,
+Finalists = lists:usort([P || {_, P} <- Ins ++ Outs ++ Mems ++ Queues]),
+Rows = lists:append(lists:map(Row, Finalists)),
+
+Pids = fun(P, Item) ->
+  case erlang:port_info(P, Item) of
+    {_, L} when is_list(L) -> [Q || Q <- lists:sublist(L, Each), is_pid(Q), node(Q) =:= node()];
+    {_, Q} when is_pid(Q), node(Q) =:= node() -> [Q];
+    _ -> []
+  end
+end,
+Near = fun(P) -> [{Q, P} || Q <- lists:usort(Pids(P, connected) ++ Pids(P, links)
+  ++ Pids(P, monitored_by)), Q =/= self()] end,
+IsWaiting = fun
+  ({status, suspended}, {current_function, {M, port_command, _}}) ->
+    M =:= erlang orelse M =:= erts_internal;
+  ({status, suspended}, {current_function, {prim_inet, _, _}}) -> true;
+  ({status, waiting}, {current_function, {prim_inet, send_recv_reply, _}}) -> true;
+  (_, _) -> false
+end,
+Look = fun(Q, On) ->
+  case process_info(Q, [status, current_function, registered_name, message_queue_len, reductions]) of
+    [S, {_, MFA} = F, {_, Name}, {_, Length}, {_, Work}] ->
+      case IsWaiting(S, F) of
+        true ->
+          {M, Fun, A} = MFA,
+          [{Q, case Name of [] -> undefined; _ -> atom_to_binary(Name, utf8) end, Length,
+            {atom_to_binary(M, utf8), atom_to_binary(Fun, utf8), A},
+            [list_to_binary(erlang:port_to_list(P)) || P <- On], Work}];
+        false -> []
+      end;
+    _ -> []
+  end
+end,
+Senders = case Queues of
+  [] -> [];
+  _ ->
+    Pairs = lists:append(lists:map(Near, [P || {_, P} <- Queues])),
+    Others = [{Q, none} || Name <- lists:sublist(erlang:registered(), MostRegistered),
+      Q <- [whereis(Name)], is_pid(Q)],
+    Of = lists:foldl(fun
+      ({Q, none}, Acc) -> maps:put(Q, maps:get(Q, Acc, []), Acc);
+      ({Q, P}, Acc) -> maps:put(Q, [P | maps:get(Q, Acc, [])], Acc)
+    end, #{}, Pairs ++ Others),
+    Me = self(),
+    Tag = make_ref(),
+    {Helper, Ref} = spawn_opt(fun() ->
+      Me ! {Tag, lists:append([Look(Q, On) || {Q, On} <- maps:to_list(Of)])}
+    end, [link, monitor]),
+    receive
+      {Tag, Found} -> demonitor(Ref, [flush]), Found;
+      {'DOWN', Ref, _, _, _} -> receive {Tag, Found} -> Found after 0 -> late end
+    after Patience ->
+      unlink(Helper),
+      exit(Helper, kill),
+      demonitor(Ref, [flush]),
+      late
+    end
+end,
+Finished = Now(),
+{Rows, Total, Skipped, Finished div 1000, (Finished - Start) div 1000,
+ [{Bytes(Name), N} || {Name, N} <- lists:sublist(
+   lists:reverse(lists:keysort(2, maps:to_list(Groups))), 500)], Senders}.
+]==]
