@@ -116,9 +116,9 @@ What to look for:
   a port. See which name grows in ports_list.
 - Ports that grow for half an hour while processes do not: something opens sockets or programs and
   does not close them.
-- A queue_size that stays high in ports_top(5, "queue") while output_bytes stands still: nobody reads
-  at the other end, and who writes there is blocked. That matters where the writer is registered,
-  shared, or has a growing mailbox.
+- A queue_size that stays high in ports_top(5, "queue") while output_bytes stands still: nobody
+  reads at the other end, and who writes there is blocked. That matters where the writer is
+  registered, shared, or has a growing mailbox.
 Connections come and go with load, together with processes. A writer that waits for its own slow
 client is back-pressure at work, not a fault.]],
   metrics = {

@@ -3,9 +3,10 @@
 --- What runs once per port is compiled code of OTP (`port_info/2` by `lists:zipwith`, and sorting);
 --- `erl_eval` runs once per chunk, per distinct name, and per port that is told of.
 ---
---- Of the ports with the longest queues it also finds who waits to write to them. Candidates are the
---- owner of each, what is linked to it, what monitors it and the registered processes (which port an
---- other one waits for is not to be seen); a linked helper asks them, since one of them may not answer.
+--- Of the ports with the longest queues it also finds who waits to write to them. Candidates are
+--- the owner of each, what is linked to it, what monitors it and the registered processes (which
+--- port an other one waits for is not to be seen); a linked helper asks them, since one of them may
+--- not answer.
 
 -- Bindings: Top, Budget (ms), Patience (ms for the candidates), Names (distinct names that are
 -- counted of one chunk), Each (candidates of one port), MostRegistered.
