@@ -88,7 +88,8 @@ IsWaiting = fun
   (_, _) -> false
 end,
 Look = fun(Q, On) ->
-  case process_info(Q, [status, current_function, registered_name, message_queue_len, reductions]) of
+  case process_info(Q, [status, current_function, registered_name, message_queue_len,
+      reductions]) of
     [S, {_, MFA} = F, {_, Name}, {_, Length}, {_, Work}] ->
       case IsWaiting(S, F) of
         true ->

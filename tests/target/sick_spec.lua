@@ -63,14 +63,14 @@ describe("a node with a process that answers nobody", function()
     local left_out, slowest = false, 0
     for _ = 1, 5 do
       local started = async.now_ms()
-      local pass = assert(ctx.sweep:once())
+      local found = assert(ctx.sweep:once()).processes
       slowest = math.max(slowest, async.now_ms() - started)
       assert(d:snapshot(ctx))
-      left_out = left_out or (table.concat(pass.unanswered, " ") .. " "):find(hog, 1, true)
+      left_out = left_out or (table.concat(found.unanswered, " ") .. " "):find(hog, 1, true)
       if left_out then
-        assert.is_true(pass.partial and pass.skipped >= 1)
+        assert.is_true(found.skipped >= 1)
         local _, top, meta = d:invoke(ctx, "beam_top_processes", {})
-        assert.are.same({ pass.skipped, pass.skipped }, { top.skipped, meta.skipped })
+        assert.are.same({ found.skipped, found.skipped }, { top.skipped, meta.skipped })
         break
       end
     end
