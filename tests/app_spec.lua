@@ -36,11 +36,12 @@ local function host(n, source, opts)
   local policies, errors = policy.parse(source, "watchers/spec.lua", { env = function() end })
   assert(policies, table.concat(errors or {}, "\n"))
   t.alerts = alerts.new({ telemetry = t.bus, clock = t.clock })
+  local box = sandbox.new({ telemetry = t.bus })
   t.app, t.errors = app.new({
     policies = policies,
     registry = assert(clients.new({ telemetry = t.bus, clock = t.clock, env = function() end })),
     loader = loader.new({}),
-    sandbox = sandbox.new({ telemetry = t.bus }),
+    sandbox = box,
     alerts = t.alerts, telemetry = t.bus, clock = t.clock,
     cookie = function()
       return function()
@@ -58,6 +59,8 @@ local function host(n, source, opts)
     t.app:start({ on_refused = function(err)
       t.refused[#t.refused + 1] = err
     end })
+  else
+    box:close()
   end
   return t
 end
@@ -191,7 +194,7 @@ describe("the running host", function()
     end))
 
   it("refuses two watchers of one name on one node, but not one that is listed and followed",
-    function()
+    support.async(function()
       local n = { cookie = "c" }
       local t = host(n, [[return {
         { name = "w", domain = "beam", node = "a@h" },
@@ -199,7 +202,7 @@ describe("the running host", function()
       }]])
       assert.is_nil(t.app)
       assert.matches("watcher w on a@h is defined twice", t.errors[1])
-    end)
+    end))
 
   it("introduces a watcher in one line, however many nodes it watches", function()
     local introduction = require("runtime.app.introduction")
