@@ -76,6 +76,8 @@ local function snapshot(target)
     schedulers_online = now.schedulers_online,
     dirty_cpu_run_queue = dirty_cpu,
     dirty_io_run_queue = dirty_io,
+    dirty_cpu_schedulers_online = now.dirty_cpu_schedulers_online,
+    dirty_io_schedulers = now.dirty_io_schedulers,
     process_count = now.process_count,
     process_limit = now.process_limit,
     port_count = now.port_count,
@@ -195,6 +197,7 @@ local function top_processes(target, limit, sort_by)
       message_queue_per_s = row.message_queue_per_s or json.null,
       reductions = row.reductions,
       reductions_per_s = row.reductions_per_s or json.null,
+      binary_kb = row.binary_kb or json.null,
       current_function = row.current_function or json.null,
       status = row.status,
     }
@@ -220,6 +223,8 @@ local PROCESS_FIELDS = {
   { name = "message_queue_per_s", type = "number", unit = "messages/s", nullable = true },
   { name = "reductions", type = "integer", doc = "since its start" },
   { name = "reductions_per_s", type = "number", nullable = true },
+  { name = "binary_kb", type = "integer", unit = "KiB", nullable = true,
+    doc = "large binaries that it refers to" },
   { name = "current_function", type = "string", nullable = true },
   { name = "status", type = "string" },
 }
@@ -232,6 +237,7 @@ local TOP_PROCESSES = {
       name = "sort_by", type = "string", default = "memory",
       values = {
         "memory", "message_queue", "reductions", "reductions_per_s", "message_queue_per_s",
+        "binary",
       },
       aliases = { queue = "message_queue" },
     },
@@ -320,9 +326,12 @@ What to look for:
 - process, port and atom utilization above 80: at 100 the node refuses new ones; at the atom limit
   it dies, and atoms are never freed.
 - scheduler_run_queue above twice schedulers_online for minutes: the schedulers are saturated. Short
-  peaks are normal. A dirty_io_run_queue that stays above 0: blocking file operations.
+  peaks are normal. A dirty_io_run_queue that stays above dirty_io_schedulers: all who open or write
+  files wait.
 - A mailbox that grows for minutes: find it with beam_top_processes(5, "message_queue") and see
   message_queue_per_s and current_function. One that drains, or is flushed now and then, is normal.
+- memory_binary_mb that grows for half an hour while ports and processes do not: see who holds more
+  and more with beam_top_processes(5, "binary"). Much of it alone is normal for a broker.
 - One process with most of reductions_per_s and status running for minutes: a runaway loop.
 A deploy adds tens of thousands of atoms at once, and load adds processes and ports together: a jump
 alone is no leak. Compare two readings before you judge.]],
@@ -333,8 +342,10 @@ alone is no leak. Compare two readings before you judge.]],
     metric("atom_utilization_pct", "%", "of the limit"),
     count("scheduler_run_queue", "processes and ports ready to run"),
     count("schedulers_online"),
-    count("dirty_cpu_run_queue"),
-    count("dirty_io_run_queue"),
+    count("dirty_cpu_run_queue", "processes that wait for a dirty CPU scheduler"),
+    count("dirty_io_run_queue", "processes that wait for a dirty IO scheduler"),
+    count("dirty_cpu_schedulers_online"),
+    count("dirty_io_schedulers"),
     count("process_count"),
     count("process_limit"),
     count("port_count"),
@@ -354,7 +365,7 @@ alone is no leak. Compare two readings before you judge.]],
     count("mono_ms", "the node's monotonic clock"),
   },
   snapshot = snapshot,
-  sweeps = { "processes" },
+  sweeps = { "processes", "monitors", "singletons", "allocators" },
   callbacks = CALLBACKS,
   rules = rules,
 }

@@ -22,7 +22,9 @@ local BASE_COST_MS = 100
 local COST_PER_ROW_MS = 0.01
 
 --- What a part may be, in the order in which a pass makes them.
-M.PARTS = { "processes", "supervisors", "tables", "ports" }
+M.PARTS = {
+  "processes", "monitors", "singletons", "supervisors", "tables", "ports", "allocators",
+}
 
 ---@class sweep.Result What every part's result has.
 ---@field mono_ms number When it ended, by the node's monotonic clock.
@@ -43,7 +45,10 @@ M.PARTS = { "processes", "supervisors", "tables", "ports" }
 ---@field errors table<string, { err: string, code: string }> By part that failed.
 ---@field processes? sweep.Processes
 ---@field supervisors? sweep.Supervisors
+---@field monitors? sweep.Monitors
+---@field singletons? sweep.Singletons
 ---@field ports? sweep.Ports
+---@field allocators? sweep.Allocators
 
 ---@class sweep.Sweep
 local Sweep = {}
@@ -99,7 +104,7 @@ function Sweep:run()
     local part = self.parts[name]
     if part then
       local result
-      result, err, code = part:run(self.target)
+      result, err, code = part:run(self.target, pass)
       if result then
         result.tracked = part.tracked
         pass[name] = result

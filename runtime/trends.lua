@@ -179,8 +179,10 @@ end
 --- in each third of the last 30 min; 5 min are enough when less than 10 min are left.
 ---@param history history.History
 ---@param node { uptime_s?: number }
----@param opts { key: string, limit_key: string, floor: number, loads?: string[] } `floor` is the
---- least rise; `loads` are metrics whose growth explains this one.
+---@param opts { key: string, limit_key: string, floor: number, used_key?: string,
+--- loads?: string[] } `floor` is the least rise;
+--- `loads` are metrics whose growth explains this one; `used_key` is what the limit bounds, where
+--- that is more than `key`.
 ---@return { before: number, now: number, per_s: number, seconds: number, eta_s: number,
 --- limit: number, severity: string }?
 function M.growth(history, node, opts)
@@ -192,7 +194,8 @@ function M.growth(history, node, opts)
     local limit = growth and M.number(growth.last, opts.limit_key)
     if limit and not M.is_explained(growth, growth.first, growth.last, opts.loads) then
       growth.limit = limit
-      growth.eta_s = math.max(0, limit - growth.now) / growth.per_s
+      local used = opts.used_key and M.number(growth.last, opts.used_key) or growth.now
+      growth.eta_s = math.max(0, limit - used) / growth.per_s
       growth.severity = growth.eta_s < HOUR_S and "critical" or "warning"
       if growth.eta_s < (window_s == LONG_S and DAY_S or SHORT_ETA_S) then
         return growth

@@ -137,7 +137,7 @@ local function candidates(history, order)
   for _, pid in ipairs(found and found.top[order] or {}) do
     rows[#rows + 1] = found.rows[pid]
   end
-  return rows, found
+  return rows, found, sample and sample.sweep
 end
 
 --- A mailbox that grows and does not drain (S01).
@@ -202,13 +202,17 @@ local function stuck_finding(row, points, idle_s)
 end
 
 --- A mailbox whose messages match nothing that the process waits for (S02). One that was suspended
---- by hand is left alone; one that waits for an answer gets four minutes.
+--- by hand is left alone; one that waits for an answer gets four minutes; those on which all depend
+--- have a rule of their own (domains/beam/singletons.lua).
 function M.stuck(history)
   local findings = {}
-  for _, row in ipairs((candidates(history, "message_queue"))) do
+  local rows, _, sweep = candidates(history, "message_queue")
+  local singletons = sweep and sweep.singletons and sweep.singletons.rows or {}
+  for _, row in ipairs(rows) do
     local call = row.current_function or ""
     if row.message_queue >= FLOOR and row.status == "waiting"
-      and not call:find("^sys:suspend_loop") then
+      and not call:find("^sys:suspend_loop")
+      and not (row.registered and singletons[row.name]) then
       local points = series(history, row.pid, 360)
       local since = points[#points].row == row and idle_since(points)
       local idle_s = since and points[#points].s - since or 0

@@ -1,8 +1,13 @@
---- The rules of the beam domain, with what to ask the node when one fires. The thresholds are in
---- domains/beam/mailboxes.lua (single processes) and domains/beam/limits.lua (the node).
+--- The rules of the beam domain, with what to ask the node when one fires. What they look for, and
+--- the thresholds, are in the modules of domains/beam.
 
+local allocators = require("domains.beam.allocators")
+local binaries = require("domains.beam.binaries")
+local dirty = require("domains.beam.dirty")
 local limits = require("domains.beam.limits")
 local mailboxes = require("domains.beam.mailboxes")
+local monitors = require("domains.beam.monitors")
+local singletons = require("domains.beam.singletons")
 
 local INVESTIGATE_MAILBOX = [[
 local rows = {}
@@ -51,6 +56,17 @@ table.sort(order, function(a, b) return a.memory_kb > b.memory_kb end)
 local first = {}
 for i = 1, math.min(8, #order) do first[i] = order[i] end
 return { groups_of_top_50 = first, memory = beam_get_memory(), counts = beam_get_processes() }
+]]
+
+local INVESTIGATE_HOLDERS = [[
+local rows = {}
+for i, p in ipairs(beam_top_processes(5, "binary").processes) do
+  rows[i] = {
+    pid = p.pid, name = p.name, binary_kb = p.binary_kb, memory_kb = p.memory_kb,
+    message_queue = p.message_queue, current_function = p.current_function,
+  }
+end
+return { holders = rows, memory = beam_get_memory() }
 ]]
 
 -- Commands for an Erlang shell on the node.
@@ -130,4 +146,35 @@ return {
     subject = "memory", key = "memory_rss_mb", limit = "memory_limit_mb", unit = "MiB",
     floor = 100, loads = { "port_count", "process_count" },
   }),
+  {
+    type = "binary_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    title = "Binaries grow towards the memory limit",
+    when = binaries.growth, investigate = INVESTIGATE_HOLDERS, next = look_at_process,
+  },
+  {
+    type = "dirty_queue", severity = "warning", hold = "20s", clear_hold = "60s",
+    title = "Processes wait for the dirty schedulers",
+    when = dirty.queue, investigate = INVESTIGATE_RUNAWAY,
+  },
+  {
+    type = "monitor_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    title = "A process gathers monitors",
+    when = monitors.growth, investigate = INVESTIGATE_GROUPS, next = look_at_process,
+  },
+  {
+    -- The passes of the sweep have seen these two for their time.
+    type = "deadlock", severity = "warning", hold = "5s", clear_hold = "30s",
+    title = "Processes wait for each other",
+    when = monitors.deadlock, investigate = INVESTIGATE_MAILBOX, next = look_at_process,
+  },
+  {
+    type = "hung_singleton", severity = "warning", hold = "5s", clear_hold = "30s",
+    title = "A process that all others need does not answer",
+    when = singletons.hung, investigate = INVESTIGATE_MAILBOX, next = look_at_process,
+  },
+  {
+    type = "allocator_fragmentation", severity = "info", hold = "60s", clear_hold = "5m",
+    title = "Memory is kept for little that is in use",
+    when = allocators.fragmentation, investigate = INVESTIGATE_GROUPS,
+  },
 }

@@ -72,7 +72,7 @@ end
 
 --- Forgets what is known of the node's processes.
 function Part:forget()
-  self.hints, self.named, self.avoid = {}, {}, {}
+  self.hints, self.calling, self.named, self.avoid = {}, {}, {}, {}
   self.name_of, self.last_rows = {}, {}
   return self
 end
@@ -169,21 +169,33 @@ local function ranked(rows, field)
   return pids
 end
 
--- What the next pass is told: whose rates to read, whose name is known, who did not answer.
+--- Whether a process waits for the answer to a call (`gen:do_call`).
+---@param row sweep.Row
+---@return boolean
+function M.is_calling(row)
+  return row.status == "waiting" and row.current_function ~= nil
+    and row.current_function:find("^gen:do_call/") ~= nil
+end
+
+-- What the next pass is told: whose rates to read, who waits for an answer although it has
+-- messages, whose name is known, who did not answer.
 function Part:remember(result, terms)
-  local hints, named, name_of = {}, {}, {}
+  local hints, calling, named, name_of = {}, {}, {}, {}
   for _, order in ipairs({ "reductions_per_s", "message_queue_per_s" }) do
     for _, pid in ipairs(result.top[order]) do
       hints[#hints + 1] = terms[pid]
     end
   end
-  for pid in pairs(result.rows) do
+  for pid, row in pairs(result.rows) do
+    if row.message_queue > 0 and M.is_calling(row) then
+      calling[#calling + 1] = terms[pid]
+    end
     if self.name_of[pid] then
       name_of[pid] = self.name_of[pid]
       named[#named + 1] = terms[pid]
     end
   end
-  self.hints, self.named, self.name_of = hints, named, name_of
+  self.hints, self.calling, self.named, self.name_of = hints, calling, named, name_of
 end
 
 function Part:read(answer)
@@ -229,7 +241,9 @@ function Part:run(target)
   if not count then
     return nil, err, code
   end
-  local bindings = { Hints = self.hints, Named = self.named, Avoid = self.avoid }
+  local bindings = {
+    Hints = self.hints, Calling = self.calling, Named = self.named, Avoid = self.avoid,
+  }
   for name, value in pairs(self.bindings) do
     bindings[name] = value
   end

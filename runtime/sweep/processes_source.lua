@@ -11,9 +11,9 @@
 ---
 --- Bindings: Budget (ms for the scan), Patience (ms for a chunk), Grace (ms for one process), Gap
 --- (ms between the two readings of rates), Top, Small (up to so many processes every rate is read),
---- Hints (pids to read rates of), Named (pids whose name is known), Avoid (pids that did not answer
---- before), Copy (the most memory of a process whose dictionary is copied for its name, where the
---- node cannot give one key of it).
+--- Hints (pids to read rates of), Calling (pids that waited for the answer to a call), Named (pids
+--- whose name is known), Avoid (pids that did not answer before), Copy (the most memory of a
+--- process whose dictionary is copied for its name, where the node cannot give one key of it).
 
 return [==[
 Me = self(),
@@ -47,20 +47,31 @@ Active = fun(Infos, Pids) ->
     _ -> [P || {_, P} <- lists:takewhile(Idle, lists:sort(lists:zip(Infos, Pids)))]
   end
 end,
+% Those that wait although they have messages: at most 100, the shortest mailboxes first, since the
+% longest are found by their length.
+HasMail = fun({[{_, Q} | _], _}) -> Q > 0 end,
+Waiters = fun(Infos, Pids) ->
+  case lists:max(Infos) of
+    [{_, 0} | _] -> [];
+    _ ->
+      WithMail = lists:takewhile(HasMail, lists:reverse(lists:sort(lists:zip(Infos, Pids)))),
+      lists:sublist([P || {[_, _, {_, waiting}], P} <- lists:reverse(WithMail)], 100)
+  end
+end,
 Select = fun(Infos0, Pids0, {MinM, MinR, MinQ, MinH}) ->
   {Infos, Pids} = case lists:member(undefined, Infos0) of
     true -> lists:unzip([X || {[_ | _], _} = X <- lists:zip(Infos0, Pids0)]);
     false -> {Infos0, Pids0}
   end,
   case Infos of
-    [] -> {[], [], [], [], []};
+    [] -> {[], [], [], [], [], []};
     _ ->
       Infos2 = lists:map(fun erlang:tl/1, Infos),
       Infos3 = lists:map(fun erlang:tl/1, Infos2),
       Infos4 = lists:map(fun erlang:tl/1, Infos3),
       Infos5 = lists:map(fun erlang:tl/1, Infos4),
       {Best(Infos, Pids, MinM), Best(Infos2, Pids, MinR), Best(Infos3, Pids, MinQ),
-        Best(Infos4, Pids, MinH), Active(Infos5, Pids)}
+        Best(Infos4, Pids, MinH), Active(Infos5, Pids), Waiters(Infos3, Pids)}
   end
 end,
 Read = fun(Pids, Items) ->
@@ -187,7 +198,7 @@ Min = fun(Best0, Least) ->
 end,
 Scan = fun
   Loop([], _, Acc) -> Acc;
-  Loop(Pids, Left, {M, R, Q, H, A} = Acc) ->
+  Loop(Pids, Left, {M, R, Q, H, A, W} = Acc) ->
     case Now() > End of
       true -> put(skipped, Left), Acc;
       false ->
@@ -198,25 +209,25 @@ Scan = fun
           false -> {Pids, [], 0}
         end,
         Mins = {Min(M, -1), Min(R, -1), Min(Q, 0), Min(H, -1)},
-        {M2, R2, Q2, H2, A2} = case Ask({scan, Chunk, Mins}) of
+        {M2, R2, Q2, H2, A2, W2} = case Ask({scan, Chunk, Mins}) of
           stalled -> Select(Slowly(Chunk, ScanItems), Chunk, Mins);
           {_, Answer} -> Answer
         end,
         Loop(Rest, Next, {Merge(M, M2), Merge(R, R2), Merge(Q, Q2), Merge(H, H2),
-          lists:sublist(A ++ A2, 200)})
+          lists:sublist(A ++ A2, 200), lists:sublist(W ++ W2, 400)})
     end
 end,
 Listed = erlang:processes(),
 Pids0 = case Avoid of [] -> Listed; _ -> Listed -- Avoid end,
 Total = length(Listed) - 1,
-Scanned = Scan(Pids0, length(Pids0), {[], [], [], [], []}),
+Scanned = Scan(Pids0, length(Pids0), {[], [], [], [], [], []}),
 Here = [P || P <- Avoid, lists:member(P, Listed)],
-{M1, R1, Q1, H1, A1} = case Here of
+{M1, R1, Q1, H1, A1, W1} = case Here of
   [] -> Scanned;
   _ ->
-    {MS, RS, QS, HS, AS} = Scanned,
-    {MA, RA, QA, HA, AA} = Select(Slowly(Here, ScanItems), Here, {-1, -1, 0, -1}),
-    {Merge(MS, MA), Merge(RS, RA), Merge(QS, QA), Merge(HS, HA), AA ++ AS}
+    {MS, RS, QS, HS, AS, WS} = Scanned,
+    {MA, RA, QA, HA, AA, WA} = Select(Slowly(Here, ScanItems), Here, {-1, -1, 0, -1}),
+    {Merge(MS, MA), Merge(RS, RA), Merge(QS, QA), Merge(HS, HA), AA ++ AS, WA ++ WS}
 end,
 
 Pids1 = fun(Pairs) -> [P || {_, P} <- Pairs] end,
@@ -273,8 +284,15 @@ Collector = lists:append(lists:map(ReadCollector, Chunks(Candidates, []))),
 Holders = Pids1(lists:sublist(lists:reverse(lists:sort(Collector)), Top)),
 CollectorOf = maps:from_list([{P, C} || {C, P} <- Collector]),
 
+% Of those that wait although they have messages, at most 100 that wait for the answer to a call.
+FindCallers = fun(C) ->
+  {_, Infos} = ReadSafe(C, [current_function]),
+  [P || {P, [{_, {gen, do_call, _}}]} <- lists:zip(C, Infos)]
+end,
+Callers = lists:sublist(
+  lists:append(lists:map(FindCallers, Chunks(lists:usort(Calling ++ W1), []))), 100),
 Finalists = lists:usort(Pids1(M1) ++ Pids1(R1) ++ Pids1(Q1) ++ Pids1(H1) ++ Holders
-  ++ Leaders(Rates)) -- [Me, get(reader)],
+  ++ Leaders(Rates) ++ Callers) -- [Me, get(reader)],
 ReadRow = fun(C) ->
   {_, Infos} = ReadSafe(C, RowItems),
   [{P, Info} || {P, [_ | _] = Info} <- lists:zip(C, Infos)]

@@ -5,6 +5,7 @@
 -export([spin/0, spin/1, spins/1, worker/2]).
 -export([proc_leak/1, procs/1, atom_leak/1, atoms/1, port_leak/1, ports/1]).
 -export([labelled/2, calling/2, stop/0]).
+-export([start/1, start/2, every/2]).  %% for the other modules of faults
 
 %% A consumer that takes Drain messages a second, fed with Rate.
 slow_consumer(Name, Rate, Drain) ->
