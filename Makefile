@@ -45,7 +45,7 @@ C_FILES   = $(wildcard host/*.[ch] host/worker/*.[ch] tests/*/*.[ch])
 # What `make test-otp` runs, with nodes of another Debian release than this machine's.
 OTP_SUITE := trixie
 OTP_RELEASE := 27
-OTP_SPECS := support/node releases target sweep_spec term_spec dist_ detector/node domains/ e2e/attach
+OTP_SPECS := support/node releases target sweep term_spec dist_ detector/node domains/ e2e/attach
 
 .PHONY: all build deps deps-test deps-check run test test-otp spec check lint format asan soak bench fuzz \
   fuzzers install clean help

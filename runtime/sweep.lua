@@ -108,7 +108,7 @@ function Sweep:run()
       if result then
         result.tracked = part.tracked
         pass[name] = result
-        pass.mono_ms = result.mono_ms
+        pass.mono_ms = math.max(pass.mono_ms or result.mono_ms, result.mono_ms)
         pass.took_ms = pass.took_ms + result.took_ms
         pass.work_ms = pass.work_ms + result.work_ms
       else

@@ -12,7 +12,7 @@ local BEHIND = 100 -- messages
 local KEPT_S = 6 * 60
 -- What it costs a waiting process to be looked at by a pass, and to get a message that it does not
 -- take.
-local LOOKED_AT, PER_ARRIVAL = 20, 4
+local LOOKED_AT, PER_ARRIVAL = 40, 4
 
 -- It waits in the same place as in the pass before, and took no message and did nothing since.
 local function stood_still(older, newer)

@@ -7,6 +7,7 @@
 local M = {}
 
 local TIMEOUT_MS = 5000
+local EVERY_MS = 30000
 
 -- An allocator that is turned off is left out, as is the one of what lives shorter than a pass.
 -- Before OTP 23 an allocator says `blocks_size` in place of `blocks`.
@@ -46,13 +47,15 @@ local Part = {}
 local part_mt = { __index = Part }
 
 --- Creates the part of one node.
+---@param opts { clock: clock.Clock }
 ---@return sweep.AllocatorPart
-function M.new()
-  return setmetatable({ tracked = { "carriers_kb", "used_kb" } }, part_mt)
+function M.new(opts)
+  return setmetatable({ clock = opts.clock, tracked = { "carriers_kb", "used_kb" } }, part_mt)
 end
 
---- Nothing is kept from pass to pass.
+--- Forgets what was found last.
 function Part:forget()
+  self.last = nil
   return self
 end
 
@@ -60,13 +63,17 @@ local function kib(bytes)
   return math.floor(bytes / 1024 + 0.5)
 end
 
---- Makes one pass.
+--- Makes one pass, or gives that of the last half minute: they change slowly.
 ---@async
 ---@param target table
 ---@return sweep.Allocators?
 ---@return string? err
 ---@return string? code
 function Part:run(target)
+  local now_ms = self.clock.now_ms()
+  if self.last and now_ms - self.read_ms < EVERY_MS then
+    return self.last
+  end
   local answer, err, code = target:eval(SOURCE, {}, { timeout_ms = TIMEOUT_MS })
   if not answer then
     return nil, err, code
@@ -77,10 +84,11 @@ function Part:run(target)
       name = tuple[1], carriers_kb = kib(tuple[2]), used_kb = kib(tuple[3]),
     }
   end
-  return {
+  self.read_ms, self.last = now_ms, {
     rows = rows, top = {}, total = answer[2], skipped = 0,
     mono_ms = answer[3], took_ms = answer[4], work_ms = answer[4],
   }
+  return self.last
 end
 
 return M

@@ -5,6 +5,7 @@
 
 local dist = require("host.dist")
 local names = require("runtime.names")
+local rows_of = require("runtime.sweep.rows")
 local source = require("runtime.sweep.processes_source")
 
 local M = {}
@@ -15,7 +16,6 @@ local BUDGET_MS = 10000
 local GAP_MS = 1000
 local TIMEOUT_MS = 30000
 local MAX_COPIED_BYTES = 64 * 1024 * 1024
-local IDLE_REDUCTIONS = 16 -- so far may the figure of an idle process be behind
 local ORDERS = {
   memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
   reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
@@ -128,25 +128,6 @@ local function read_row(self, tuple)
   return row
 end
 
--- The row of the pass before where nothing happened since: passes are kept, and most processes are
--- idle. To be looked at costs one some 3 reductions each time.
-local function unless_idle(row, before)
-  if not before or row.reductions - before.reductions > IDLE_REDUCTIONS then
-    return row
-  end
-  for field, value in pairs(row) do
-    if before[field] ~= value and field ~= "reductions" then
-      return row
-    end
-  end
-  for field in pairs(before) do
-    if row[field] == nil then
-      return row
-    end
-  end
-  return before
-end
-
 local function ranked(rows, field)
   local list = {}
   for _, row in pairs(rows) do
@@ -203,7 +184,7 @@ function Part:read(answer)
   self.wordsize = answer[8]
   for _, tuple in ipairs(answer[1]) do
     local row = read_row(self, tuple)
-    row = unless_idle(row, self.last_rows[row.pid])
+    row = rows_of.unless_idle(row, self.last_rows[row.pid])
     rows[row.pid], terms[row.pid] = row, tuple[1]
   end
   self.last_rows = rows

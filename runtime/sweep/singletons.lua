@@ -4,6 +4,7 @@
 --- One that waits for something else than its next message makes all its callers wait.
 
 local names = require("runtime.names")
+local rows_of = require("runtime.sweep.rows")
 
 local M = {}
 
@@ -61,7 +62,7 @@ Finished = erlang:monotonic_time(microsecond),
 ---@field current_function string
 
 ---@class sweep.Singletons: sweep.Result
----@field rows table<string, sweep.SingletonRow> By name.
+---@field rows table<string, sweep.SingletonRow> By name. Passes share the rows of idle ones.
 
 ---@class sweep.SingletonPart
 local Part = {}
@@ -70,11 +71,12 @@ local part_mt = { __index = Part }
 --- Creates the part of one node.
 ---@return sweep.SingletonPart
 function M.new()
-  return setmetatable({ tracked = {} }, part_mt)
+  return setmetatable({ tracked = {} }, part_mt):forget()
 end
 
---- Nothing is kept from pass to pass.
+--- Forgets the rows of the last pass.
 function Part:forget()
+  self.last_rows = {}
   return self
 end
 
@@ -92,11 +94,12 @@ function Part:run(target)
   end
   local rows = {}
   for _, tuple in ipairs(answer[1]) do
-    rows[tuple[1]] = {
+    rows[tuple[1]] = rows_of.unless_idle({
       name = tuple[1], pid = tostring(tuple[2]), message_queue = tuple[3],
       reductions = tuple[4], status = tuple[5], current_function = names.mfa(tuple[6]),
-    }
+    }, self.last_rows[tuple[1]])
   end
+  self.last_rows = rows
   return {
     rows = rows, top = {}, total = answer[2], skipped = answer[2] - #answer[1],
     mono_ms = answer[3], took_ms = answer[4], work_ms = answer[4],

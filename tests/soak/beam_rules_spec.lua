@@ -1,49 +1,14 @@
-local alerts = require("runtime.alerts")
 local beam = require("support.beam")
-local clock = require("runtime.clock")
-local detector = require("runtime.detector")
+local detect = require("support.detect")
 local node = require("support.node")
 local support = require("support")
-local telemetry = require("runtime.telemetry")
-
--- A detector on a real node, with short holds.
-local function detect(ctx, changes)
-  local bus, system = telemetry.new(), clock.system()
-  local d = detector.new({
-    meta = { watcher = "beam", domain = "beam", node = ctx.node },
-    domain = beam.domain("beam"), ctx = ctx, telemetry = bus, clock = system,
-    alerts = alerts.new({ telemetry = bus, clock = system }),
-    policy = { sample_ms = 1000, renotify_ms = 3600000, mute = {}, rules = changes },
-    executor = {
-      run = function()
-        return { id = "0123456789abcdef", value = {}, calls = 0, duration_ms = 1 }
-      end,
-    },
-  })
-  support.on_cleanup(function()
-    d:stop()
-  end)
-  d:start()
-  return d
-end
-
-local function firing(d)
-  local names = {}
-  for _, finding in ipairs(d:findings()) do
-    if finding.phase == "firing" then
-      names[#names + 1] = finding.type .. " " .. finding.subject
-    end
-  end
-  table.sort(names)
-  return table.concat(names, ", ")
-end
 
 describe("the rules of beam on a real node", function()
   it("find the sick among the healthy, and let go when they are gone", support.async(function()
     local n = node.start({ name = "rules1" })
     local ctx = beam.attach(n, { min_interval_ms = 2000 })
     ctx.sweep:start()
-    local d = detect(ctx, {
+    local d = detect.start("beam", ctx, {
       mailbox_growth = { hold_ms = 10000, clear_hold_ms = 3000 },
       mailbox_stuck = { hold_ms = 10000, clear_hold_ms = 3000 },
       runaway_process = { hold_ms = 15000, clear_hold_ms = 3000 },
@@ -57,7 +22,7 @@ describe("the rules of beam on a real node", function()
     local sick = "mailbox_growth sick_orders, mailbox_stuck sick_waiter, "
       .. "runaway_process sick_spinner"
     support.wait_until(function()
-      return #d:findings() >= 3 and firing(d) == sick
+      return #d:findings() >= 3 and detect.firing(d) == sick
     end, 90000, "the sick to be found")
     for _, finding in ipairs(d:findings()) do
       assert.is_truthy(finding.subject:find("^sick_"), finding.summary)
@@ -77,18 +42,18 @@ describe("the rules of beam on a real node", function()
     local n = node.start({ name = "rules1", args = { "+P", "1024", "+Q", "1024", "+t", "20000" } })
     local ctx = beam.attach(n, { min_interval_ms = 2000 })
     ctx.sweep:start()
-    local d = detect(ctx, {
+    local d = detect.start("beam", ctx, {
       process_limit = { hold_ms = 3000, clear_hold_ms = 3000 },
       port_limit = { hold_ms = 3000, clear_hold_ms = 3000 },
       atom_limit = { hold_ms = 3000, clear_hold_ms = 3000 },
     })
     n:eval("fl:proc_leak(40), fl:port_leak(40), fl:atom_leak(300).")
     support.wait_until(function()
-      return firing(d) == "atom_limit atoms, port_limit ports, process_limit processes"
+      return detect.firing(d) == "atom_limit atoms, port_limit ports, process_limit processes"
     end, 60000, "all three limits")
     n:eval("fl:stop().")
     support.wait_until(function()
-      return firing(d) == "atom_limit atoms"
+      return detect.firing(d) == "atom_limit atoms"
     end, 30000, "what was freed")
   end, 120))
 end)
