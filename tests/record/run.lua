@@ -12,7 +12,8 @@
 --
 -- What it starts it also stops, by support.on_cleanup. Times in a scenario are shares of SECONDS
 -- where a shorter trial is to show the same; rates are then higher than in a real recording, so
--- that its findings say little. RabbitMQ and ejabberd are Debian's (the Makefile's RECORD_PACKAGES).
+-- that its findings say little. RabbitMQ and ejabberd are Debian's (see RECORD_PACKAGES in the
+-- Makefile).
 --
 -- A new recording is due when a sample or a pass of the sweep gets new data that rules read: old
 -- recordings lack them. All five take 30 min side by side (`make record`) and replace the files in
