@@ -11,7 +11,8 @@ FUZZ_SECONDS ?= 20
 BUILD_PACKAGES := gcc libc6-dev make pkg-config libluajit-5.1-dev lua-luv-dev libuv1-dev \
   libcurl4-openssl-dev libssl-dev lua-cjson-dev lua-lpeg-dev libseccomp-dev erlang-dev
 RUN_PACKAGES   := erlang-base
-TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl
+TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl xz-utils
+RECORD_PACKAGES := rabbitmq-server ejabberd
 OTP_PACKAGES   := debootstrap debian-archive-keyring
 LINT_PACKAGES  := clang clang-format lua-check
 
@@ -47,8 +48,8 @@ OTP_SUITE := trixie
 OTP_RELEASE := 27
 OTP_SPECS := support/node releases target sweep term_spec dist_ detector/node domains/ e2e/attach
 
-.PHONY: all build deps deps-test deps-check run test test-otp spec check lint format asan soak bench fuzz \
-  fuzzers install clean help
+.PHONY: all build deps deps-test deps-check run test test-otp spec check lint format asan soak bench record \
+  fuzz fuzzers install clean help
 
 all: build
 
@@ -122,6 +123,15 @@ bench: deps-test
 	@$(MAKE) --no-print-directory build
 	@$(B)/beamlens lua tests/bench/run.lua $(T)
 
+# Ordinary systems that look sick, for tests/recordings_spec.lua. RabbitMQ and ejabberd are started by
+# the script alone, never as services of this machine.
+RECORD_SECONDS ?= 1800
+
+record: deps-test
+	@.ci/install-packages $(RECORD_PACKAGES)
+	@$(MAKE) --no-print-directory build
+	@$(B)/beamlens lua tests/record/all.lua $(RECORD_SECONDS) $(T)
+
 check: deps-check
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory build WERROR=-Werror B=build/gcc spec
@@ -175,6 +185,7 @@ help:
 	@echo 'make test-otp     the specs that touch nodes, with nodes of Erlang/OTP 27 (as root; 0.3 GiB)'
 	@echo 'make soak         the cases that take longer than 20 s'
 	@echo 'make bench [T=x]  benchmarks (needs 4 GiB: one node has a million processes)'
+	@echo 'make record [T=x] record the soaks of tests/recordings anew: five systems, side by side, 30 min'
 	@echo 'make fuzz         fuzz what reads bytes of others, FUZZ_SECONDS=20 for each'
 	@echo 'make deps         install the Debian packages to build and run'
 	@echo 'make format       format the C files'
