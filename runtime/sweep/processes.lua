@@ -15,6 +15,7 @@ local BUDGET_MS = 10000
 local GAP_MS = 1000
 local TIMEOUT_MS = 30000
 local MAX_COPIED_BYTES = 64 * 1024 * 1024
+local SMALL_KB = 1000
 local IDLE_REDUCTIONS = 16 -- so far may the figure of an idle process be behind
 local ORDERS = {
   memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
@@ -169,18 +170,23 @@ local function ranked(rows, field)
   return pids
 end
 
--- What the next pass is told: whose rates to read, whose name is known, who did not answer.
+-- What the next pass is told: whose rates to read, whose name is known (a small process is asked
+-- again), who did not answer.
 function Part:remember(result, terms)
   local hints, named, name_of = {}, {}, {}
   for _, order in ipairs({ "reductions_per_s", "message_queue_per_s" }) do
     for _, pid in ipairs(result.top[order]) do
-      hints[#hints + 1] = terms[pid]
+      if result.rows[pid][order] ~= 0 then
+        hints[#hints + 1] = terms[pid]
+      end
     end
   end
-  for pid in pairs(result.rows) do
+  for pid, row in pairs(result.rows) do
     if self.name_of[pid] then
       name_of[pid] = self.name_of[pid]
-      named[#named + 1] = terms[pid]
+      if row.memory_kb >= SMALL_KB then
+        named[#named + 1] = terms[pid]
+      end
     end
   end
   self.hints, self.named, self.name_of = hints, named, name_of
