@@ -60,6 +60,7 @@ static const char *print(const Conn *conn, EtfSpan term, char *out, size_t capac
 typedef struct Decoding {
   EtfReader reader;
   const char *home;
+  size_t limit; // of a whole term, with its version byte; 0: only what follows that byte
   bool ok;
 } Decoding;
 
@@ -67,11 +68,14 @@ typedef struct Decoding {
 static int decode_protected(lua_State *L)
 {
   Decoding *decoding = lua_touserdata(L, 1);
-  decoding->ok = term_decode(L, &decoding->reader, decoding->home);
+  decoding->ok = decoding->limit
+                     ? term_decode_whole(L, &decoding->reader, decoding->home, decoding->limit)
+                     : term_decode(L, &decoding->reader, decoding->home);
   return decoding->ok ? 1 : 0;
 }
 
-static void call_return(Conn *conn, Call *call, EtfSpan term)
+// The call has this result; with a limit, one that was sent as a binary (see Decoding).
+static void call_return(Conn *conn, Call *call, EtfSpan term, size_t limit)
 {
   lua_State *L = conn->L;
   if (call->is_internal) {
@@ -79,7 +83,7 @@ static void call_return(Conn *conn, Call *call, EtfSpan term)
     conn_leader_known(conn, term, NULL);
     return;
   }
-  Decoding decoding = {.home = conn->handshake.node};
+  Decoding decoding = {.home = conn->handshake.node, .limit = limit};
   etf_init(&decoding.reader, term.at, term.size);
   if (!take_done(conn, call)) {
     return;
@@ -177,7 +181,7 @@ static bool take_result(Conn *conn, Call *call, EtfSpan reason)
     return false;
   }
   if (etf_is_atom(&tag, "return")) {
-    call_return(conn, call, (EtfSpan){r.at, (size_t)(r.end - r.at)});
+    call_return(conn, call, (EtfSpan){r.at, (size_t)(r.end - r.at)}, 0);
     return true;
   }
   for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
@@ -213,7 +217,26 @@ static void take_exit(Conn *conn, Call *call, EtfSpan reason)
   }
 }
 
-// {Tag, ok, Value} or {Tag, error, Text}: the answer of a call that answers by a message.
+// Passes over a binary; what it holds is a whole term.
+static bool take_packed(EtfReader *r, EtfSpan *span)
+{
+  EtfToken token;
+  if (!etf_expect(r, ETF_BINARY, &token)) {
+    return false;
+  }
+  *span = (EtfSpan){token.bytes.at, token.bytes.size};
+  return true;
+}
+
+static void call_too_big(Conn *conn, Call *call)
+{
+  call_fail(conn, call, "ETOOBIG",
+            "the answer is longer than %u bytes: ask for less, or for a summary", conn->max_frame);
+}
+
+// {Tag, ok, Value}, {Tag, compressed, term_to_binary(Value, [compressed])}, {Tag, system_limit, _}
+// for a value that is too big, or {Tag, error, Text}: the answer of a call that answers by a
+// message.
 static void take_message(Conn *conn, Call *call, EtfSpan message)
 {
   EtfReader r;
@@ -229,7 +252,15 @@ static void take_message(Conn *conn, Call *call, EtfSpan message)
   }
   EtfSpan value = {r.at, (size_t)(r.end - r.at)};
   if (etf_is_atom(&status, "ok")) {
-    call_return(conn, call, value);
+    call_return(conn, call, value, 0);
+    return;
+  }
+  if (etf_is_atom(&status, "compressed") && take_packed(&r, &value)) {
+    call_return(conn, call, value, conn->max_frame);
+    return;
+  }
+  if (etf_is_atom(&status, "system_limit")) {
+    call_too_big(conn, call);
     return;
   }
   char shown[700];
@@ -321,9 +352,7 @@ void calls_take_frame(Conn *conn, const uint8_t *bytes, size_t size, bool whole)
       calls_remove(conn, call);
     }
   } else if (!whole) {
-    call_fail(conn, call, "ETOOBIG",
-              "the answer is longer than %u bytes: ask for less, or for a summary",
-              conn->max_frame);
+    call_too_big(conn, call);
   } else if (control.kind == CONTROL_EXIT) {
     take_exit(conn, call, control.body);
   } else {

@@ -76,6 +76,14 @@ bool etf_skip(EtfReader *r);
 // Passes over a version byte.
 bool etf_version(EtfReader *r);
 
+// True when what lies at the reader's position, behind a version byte, is a compressed term. Then
+// etf_inflated_size() passes over its head and says how many bytes it inflates to (false when more
+// than `limit`), and etf_inflate() writes all of them to `out`, for a reader of their own. A
+// compressed term ends what is read, and holds no other.
+bool etf_is_compressed(const EtfReader *r);
+bool etf_inflated_size(EtfReader *r, size_t limit, size_t *size);
+bool etf_inflate(EtfReader *r, uint8_t *out, size_t size);
+
 // Read a term that must be of this kind and, for a tuple, of this size.
 bool etf_expect(EtfReader *r, EtfKind kind, EtfToken *token);
 bool etf_expect_tuple(EtfReader *r, uint32_t size);

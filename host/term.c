@@ -13,6 +13,8 @@
 
 #include "host.h"
 
+#define MAX_INFLATED (16 * 1024 * 1024)
+
 Term *term_push(lua_State *L, const uint8_t *bytes, size_t size)
 {
   Term *term = lua_newuserdata(L, sizeof(*term) + size);
@@ -43,7 +45,8 @@ static int l_encode(lua_State *L)
 }
 
 // decode(bytes, home) -> value | nil, err, "ETERM"
-// `bytes` is one term with its version byte. Identifiers of the node `home` print as on that node.
+// `bytes` is one term with its version byte; a compressed one has at most 16 MiB. Identifiers of
+// the node `home` print as on that node.
 static int l_decode(lua_State *L)
 {
   size_t size;
@@ -51,11 +54,8 @@ static int l_decode(lua_State *L)
   const char *home = luaL_optstring(L, 2, NULL);
   EtfReader reader;
   etf_init(&reader, (const uint8_t *)bytes, size);
-  if (!etf_version(&reader) || !term_decode(L, &reader, home)) {
+  if (!term_decode_whole(L, &reader, home, MAX_INFLATED)) {
     return host_failf(L, "ETERM", "not an Erlang term: %s", reader.why);
-  }
-  if (reader.at != reader.end) {
-    return host_failf(L, "ETERM", "not an Erlang term: bytes follow it");
   }
   return 1;
 }

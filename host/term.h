@@ -43,6 +43,10 @@ bool term_encode(lua_State *L, int index, ei_x_buff *out, const ei_x_buff *self,
 // Raises only when memory is short.
 bool term_decode(lua_State *L, EtfReader *r, const char *home);
 
+// Reads bytes that are one term with its version byte, compressed or not, and pushes its value. A
+// compressed one of more than `limit` bytes is refused. As term_decode() else.
+bool term_decode_whole(lua_State *L, EtfReader *r, const char *home, size_t limit);
+
 // Adds term functions (encode, decode, tuple, atom, map, raw) and values (self, tuple_mt) to the
 // table on top of the stack.
 void term_open(lua_State *L);

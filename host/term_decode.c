@@ -203,3 +203,39 @@ bool term_decode(lua_State *L, EtfReader *r, const char *home)
   lua_settop(L, top);
   return false;
 }
+
+// Leaves in place of the reader one over the inflated bytes, which are in a userdata that it
+// pushes: nothing leaks when memory runs short later.
+static bool inflate_term(lua_State *L, EtfReader *r, size_t limit)
+{
+  size_t size;
+  if (!lua_checkstack(L, 1)) {
+    r->why = "not enough memory";
+    return false;
+  }
+  if (!etf_inflated_size(r, limit, &size)) {
+    return false;
+  }
+  uint8_t *bytes = lua_newuserdata(L, size);
+  if (!etf_inflate(r, bytes, size)) {
+    return false;
+  }
+  etf_init(r, bytes, size);
+  return true;
+}
+
+bool term_decode_whole(lua_State *L, EtfReader *r, const char *home, size_t limit)
+{
+  int top = lua_gettop(L);
+  bool ok = etf_version(r) && (!etf_is_compressed(r) || inflate_term(L, r, limit)) &&
+            term_decode(L, r, home);
+  if (ok && r->at != r->end) {
+    r->why = "bytes follow it";
+    ok = false;
+  }
+  if (ok && lua_gettop(L) > top + 1) {
+    lua_remove(L, top + 1); // the inflated bytes
+  }
+  lua_settop(L, ok ? top + 1 : top);
+  return ok;
+}

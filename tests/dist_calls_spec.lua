@@ -298,6 +298,22 @@ describe("a call that answers by a message", function()
     local conn = rig.attach(n)
     local before = processes(n)
     assert.are.equal(3, eval_message(conn, n, "To ! {tag, ok, 1 + 2}, To ! {tag, ok, 4}."))
+    for _, options in ipairs({ "[compressed]", "[{compressed, 1}]", "[]" }) do
+      local value = eval_message(conn, n, "To ! {tag, compressed, term_to_binary("
+        .. "[{self(), X} || X <- lists:seq(1, 300)], " .. options .. ")}.")
+      assert.are.equal(300, value[300][2])
+      assert.matches("^<0%.%d+%.0>$", tostring(value[300][1]))
+    end
+    for _, bytes in ipairs({ "<<>>", "<<131>>", "<<131, 80, 0, 0, 0, 5, 1, 2, 3>>", "<<131, 97>>",
+      "<<131, 80, 255, 255, 255, 255, 1>>", "<<131, 97, 1, 97, 1>>" }) do
+      local _, err, code = eval_message(conn, n, ("To ! {tag, compressed, %s}."):format(bytes))
+      assert.are.equal("ETERM", code)
+      assert.matches("ETERM: the answer cannot be read: ", err, 1, true)
+    end
+    assert.are.same({ nil, "EREMOTE: 5", "EREMOTE" },
+      { eval_message(conn, n, "To ! {tag, compressed, 5}.") })
+    assert.are.equal("ETOOBIG",
+      select(3, eval_message(conn, n, "To ! {tag, system_limit, 20000000}.")))
     assert.are.same({ nil, "EREMOTE: wrong, grün", "EREMOTE" },
       { eval_message(conn, n, "To ! {tag, error, <<\"wrong, grün\"/utf8>>}.") })
     assert.are.same({ nil, "EREMOTE: {a,b}", "EREMOTE" },

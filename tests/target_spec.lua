@@ -53,6 +53,61 @@ describe("a target", function()
     assert.are.equal("init", t:eval("element(2, process_info(P, registered_name)).", { P = pid }))
   end))
 
+  it("has large answers cross compressed, and none that is too large", support.async(function()
+    local n = node.start({ name = "target1" })
+    local t = targets.attach(n)
+    local source = "[{self(), erlang, <<\"some name\">>, X} || X <- lists:seq(1, N)]."
+    local function received(fn)
+      local before = t.link.conn:stats().received_bytes
+      fn()
+      return t.link.conn:stats().received_bytes - before
+    end
+    local function rows(count)
+      local value = assert(t:eval(source, { N = count }))
+      assert.are.equal(count, #value)
+      assert.are.same({ "erlang", "some name", count }, { unpack(value[count], 2) })
+    end
+    rows(1)
+    local plain = n:number("byte_size(term_to_binary([{self(), erlang, <<\"some name\">>, X} "
+      .. "|| X <- lists:seq(1, 500)])).")
+    assert.is_true(plain > 20000)
+    assert.is_true(received(function()
+      rows(500)
+    end) < plain / 5)
+    -- What does not get smaller.
+    assert.are.equal(100000, #assert(t:eval("rand:bytes(N).", { N = 100000 })))
+    for _, body in ipairs({ "binary:copy(<<0>>, N)", "[binary:copy(<<0>>, 1000) || "
+      .. "_ <- lists:seq(1, N div 1000)]", "{rand:bytes(1000), lists:seq(1, N)}" }) do
+      local took = received(function()
+        local value, _, code = t:eval(body .. ".", { N = 17000000 }, { timeout = "20s",
+          max_heap_words = 1e8 })
+        assert.are.same({ nil, "ETOOBIG" }, { value, code })
+      end)
+      assert.is_true(took < 50000, took)
+    end
+    assert.are.equal(16000000, #assert(t:eval("binary:copy(<<0>>, N).", { N = 16000000 })))
+  end))
+
+  it("evaluates a long source as a short one", support.async(function()
+    local n = node.start({ name = "target1" })
+    local t = targets.attach(n)
+    local parts = {}
+    for i = 1, 400 do
+      parts[i] = ("X%d = X%d + N,"):format(i, i - 1)
+    end
+    local long = "X0 = 0, " .. table.concat(parts, "\n") .. " F = fun(Y) -> Y * 2 end, F(X400)."
+    assert.are.equal(2400, assert(t:eval(long, { N = 3 })))
+    local sent = t.link.conn:stats().sent_bytes
+    assert.are.equal(800, assert(t:eval(long, { N = 1 })))
+    assert.is_true(t.link.conn:stats().sent_bytes - sent < #long)
+    local _, err, code = t:eval(long, { N = "text" })
+    assert.are.same({ "EREMOTE", "EREMOTE: error:badarith" }, { code, err })
+    _, err, code = t:eval(long:gsub("F%(X400%)", "F(X400"), { N = 1 })
+    assert.are.equal("EREMOTE", code)
+    assert.matches("syntax error", err)
+    assert.are.equal("", n:log())
+  end))
+
   it("gives an error with its class and reason", support.async(function()
     local n = node.start({ name = "target1" })
     local t = targets.attach(n)

@@ -161,7 +161,7 @@ describe("terms", function()
     refuses("\131\70\127\240\0\0\0\0\0\0", "a float is not finite")
     refuses("\131\77\0\0\0\1\9\1", "a bit string")
     refuses("\131\200", "a type of term is unknown")
-    refuses("\131\80\0\0\0\10", "a type of term is unknown")
+    refuses("\131\104\1\80\0\0\0\10", "a type of term is unknown")
     -- A fun or an export where an integer must be: no recursion without a bound.
     refuses("\131" .. ("\113\119\1a\119\1b"):rep(100000), "there is no integer")
     refuses("\131" .. ("\112\0\0\0\99" .. ("\0"):rep(25) .. "\119\1m"):rep(100000),
@@ -171,4 +171,62 @@ describe("terms", function()
       assert.is_nil((dist.decode(bytes:sub(1, size))))
     end
   end)
+
+  it("are read compressed, too", support.async(function()
+    local n = node.start({ name = "term4" })
+    local function compressed(source)
+      local bytes = n:bytes(("term_to_binary(begin %s end, [compressed])."):format(source))
+      assert.are.equal("\131\80", bytes:sub(1, 2))
+      return bytes
+    end
+    local rows = assert(dist.decode(compressed([[[#{pid => self(), name => <<"orders">>,
+      big => 1 bsl 100, at => {N, 0.5}} || N <- lists:seq(1, 1000)] ]]), n.name))
+    assert.are.equal(1000, #rows)
+    assert.are.same({ 1000, 0.5 }, rows[1000].at)
+    assert.are.equal("orders", rows[1000].name)
+    assert.are.equal(2 ^ 100, rows[1000].big)
+    assert.matches("^<0%.%d+%.0>$", tostring(rows[1000].pid))
+    assert.are.equal(16 * 1024 * 1024 - 5,
+      #assert(dist.decode(compressed("binary:copy(<<0>>, 16777211)"))))
+  end))
+
+  it("are inflated within bounds", support.async(function()
+    local n = node.start({ name = "term4" })
+    local function refuses(bytes, text)
+      local value, err, code = dist.decode(bytes)
+      assert.are.same({ nil, "ETERM" }, { value, code })
+      assert.matches("ETERM: not an Erlang term: " .. text, err, 1, true)
+    end
+    local good = n:bytes("term_to_binary(lists:duplicate(100, x), [compressed]).")
+    local stream = good:sub(7)
+    assert.are.equal(100, #assert(dist.decode(good)))
+    for size = 2, #good - 1 do
+      assert.is_nil((dist.decode(good:sub(1, size))))
+    end
+    local function sized(size)
+      return "\131\80" .. string.char(math.floor(size / 2 ^ 24), math.floor(size / 2 ^ 16) % 256,
+        math.floor(size / 256) % 256, size % 256)
+    end
+    local says = good:byte(5) * 256 + good:byte(6)
+    assert.are.equal(good, sized(says) .. stream)
+    refuses(sized(says - 1) .. stream, "a compressed term does not inflate to what it says")
+    refuses(sized(says + 1) .. stream, "a compressed term does not inflate to what it says")
+    refuses(sized(0) .. stream, "a compressed term is empty")
+    refuses(sized(16 * 1024 * 1024 + 1) .. stream, "a compressed term is too long")
+    refuses(sized(2 ^ 32 - 1) .. stream, "a compressed term is too long")
+    refuses(good .. "x", "bytes follow it")
+    refuses(sized(says) .. "no stream", "a compressed term does not inflate to what it says")
+    refuses("\131\80\0\0", "it ends in the middle of a term")
+    -- What inflates to no term, to more than one, or to another compressed one.
+    local function deflated(source)
+      local bytes = n:bytes("zlib:compress(" .. source .. ").")
+      return sized(n:number("byte_size(" .. source .. ").")) .. bytes
+    end
+    refuses(deflated("<<97>>"), "it ends in the middle of a term")
+    refuses(deflated("<<97, 1, 97, 1>>"), "bytes follow it")
+    refuses(deflated("binary:part(term_to_binary(lists:duplicate(100, x), [compressed]), 1, 20)"),
+      "a type of term is unknown")
+    refuses("\131\104\1" .. good:sub(2), "a type of term is unknown")
+    assert.are.equal(97, assert(dist.decode(deflated("<<97, 97>>"))))
+  end))
 end)

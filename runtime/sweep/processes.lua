@@ -16,6 +16,7 @@ local BUDGET_MS = 10000
 local GAP_MS = 1000
 local TIMEOUT_MS = 30000
 local MAX_COPIED_BYTES = 64 * 1024 * 1024
+local SMALL_KB = 1000
 local ORDERS = {
   memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
   reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
@@ -159,12 +160,14 @@ function M.is_calling(row)
 end
 
 -- What the next pass is told: whose rates to read, who waits for an answer although it has
--- messages, whose name is known, who did not answer.
+-- messages, whose name is known (a small process is asked again), who did not answer.
 function Part:remember(result, terms)
   local hints, calling, named, name_of = {}, {}, {}, {}
   for _, order in ipairs({ "reductions_per_s", "message_queue_per_s" }) do
     for _, pid in ipairs(result.top[order]) do
-      hints[#hints + 1] = terms[pid]
+      if result.rows[pid][order] ~= 0 then
+        hints[#hints + 1] = terms[pid]
+      end
     end
   end
   for pid, row in pairs(result.rows) do
@@ -173,7 +176,9 @@ function Part:remember(result, terms)
     end
     if self.name_of[pid] then
       name_of[pid] = self.name_of[pid]
-      named[#named + 1] = terms[pid]
+      if row.memory_kb >= SMALL_KB then
+        named[#named + 1] = terms[pid]
+      end
     end
   end
   self.hints, self.calling, self.named, self.name_of = hints, calling, named, name_of

@@ -1,9 +1,10 @@
 --- Evaluation of Erlang on a node, with nothing of ours loaded there.
 ---
 --- A source is parsed once, on the node, by `erl_scan` and `erl_parse`; its abstract form comes
---- back as bytes that are kept here and never decoded. Each evaluation is one process running
---- `erl_eval:exprs/2` on that form. Its last acts are to send us the answer, once, and to unlink,
---- so that the answer does not cross again as the reason of its exit.
+--- back as bytes that are kept here and never decoded. Each evaluation is one process
+--- running `erl_eval:exprs/2` on that form. Its last acts are to send us the answer, once, and to
+--- unlink, so that the answer does not cross again as the reason of its exit. An answer above 2 KiB
+--- crosses compressed; one above 16 MiB does not cross at all.
 
 local async = require("runtime.async")
 local dist = require("host.dist")
@@ -11,18 +12,30 @@ local node_modules = require("runtime.target.modules")
 
 local M = {}
 
--- Around every source; the variables' names are not those of any. The message is the one that
--- host.dist expects of a call that answers by a message.
+-- Around every source; the variables' names are not those of any. The messages are those that
+-- host.dist expects of a call that answers by a message. To compress an answer of 13 KB, a pass of
+-- the sweep, to 1.6 KB takes the node 0.1 ms.
 local BEFORE = "try begin "
 local AFTER = [[
 
 end of
-  Beamlens_value -> Beamlens_to ! {self(), ok, Beamlens_value}
+  Beamlens_value ->
+    Beamlens_to ! case erlang:external_size(Beamlens_value) of
+      Beamlens_size when Beamlens_size > 16777216 -> {self(), system_limit, Beamlens_size};
+      Beamlens_size when Beamlens_size > 2048 ->
+        {self(), compressed, term_to_binary(Beamlens_value, [compressed])};
+      _ -> {self(), ok, Beamlens_value}
+    end
 catch Beamlens_class:Beamlens_reason ->
   Beamlens_to ! {self(), error, unicode:characters_to_binary(
     io_lib:format("~0tP:~0tP", [Beamlens_class, 9, Beamlens_reason, 20], [{chars_limit, 600}]))}
 end,
 erlang:unlink(Beamlens_to).]]
+
+-- Forms are eight times as long as their source. Those of a long one, which works for long as well,
+-- are kept and sent compressed: to inflate them takes the node 0.2 ms.
+local LONG_SOURCE = 4000
+local COMPRESSED = 80 -- the tag behind the version byte
 
 local PARSE_TIMEOUT_MS = 5000
 local RETRY_MS = 10000
@@ -36,6 +49,10 @@ local function atom(name)
   return dist.tuple({ dist.atom("atom"), 1, dist.atom(name) })
 end
 
+local function integer(value)
+  return dist.tuple({ dist.atom("integer"), 1, value })
+end
+
 local function call(mod, fun, args)
   local remote = dist.tuple({ dist.atom("remote"), 1, atom(mod), atom(fun) })
   return dist.tuple({ dist.atom("call"), 1, remote, args })
@@ -46,18 +63,46 @@ local function match_tuple(elements, expression)
   return dist.tuple({ dist.atom("match"), 1, pattern, expression })
 end
 
--- The abstract form of the parser itself:
---   {ok, Tokens, _} = erl_scan:string(unicode:characters_to_list(Source)),
---   {ok, Forms} = erl_parse:parse_exprs(Tokens),
---   erlang:term_to_binary(Forms).
-local function parser_form()
-  return {
+-- fun(Parameter) -> Body end
+local function lambda(parameter, body)
+  local clause = dist.tuple({ dist.atom("clause"), 1, { var(parameter) }, {}, body })
+  return dist.tuple({ dist.atom("fun"), 1, dist.tuple({ dist.atom("clauses"), { clause } }) })
+end
+
+-- The abstract form of the parser itself. It is a fun, so that no variable of it comes back beside
+-- its value; and with all on one line the form is half as long, compressed.
+--   (fun(Text) ->
+--     {ok, Tokens, _} = erl_scan:string(unicode:characters_to_list(Text)),
+--     {ok, Forms} = erl_parse:parse_exprs(Tokens),
+--     Flat = lists:map(fun(Form) -> erl_parse:map_anno(fun(_) -> 1 end, Form) end, Forms),
+--     erlang:term_to_binary(Flat, [{compressed, Level}])
+--   end)(Source).
+local function parser_form(level)
+  local one = lambda("_", { integer(1) })
+  local option = dist.tuple({ dist.atom("tuple"), 1, { atom("compressed"), integer(level) } })
+  local options = dist.tuple({ dist.atom("cons"), 1, option, dist.tuple({ dist.atom("nil"), 1 }) })
+  local parser = lambda("Text", {
     match_tuple({ atom("ok"), var("Tokens"), var("_") },
-      call("erl_scan", "string", { call("unicode", "characters_to_list", { var("Source") }) })),
+      call("erl_scan", "string", { call("unicode", "characters_to_list", { var("Text") }) })),
     match_tuple({ atom("ok"), var("Forms") },
       call("erl_parse", "parse_exprs", { var("Tokens") })),
-    call("erlang", "term_to_binary", { var("Forms") }),
-  }
+    dist.tuple({ dist.atom("match"), 1, var("Flat"), call("lists", "map",
+      { lambda("Form", { call("erl_parse", "map_anno", { one, var("Form") }) }), var("Forms") }) }),
+    call("erlang", "term_to_binary", { var("Flat"), options }),
+  })
+  return { dist.tuple({ dist.atom("call"), 1, parser, { var("Source") } }) }
+end
+
+-- Compressed forms as arguments of erl_eval:exprs/2, by
+--   erl_eval:exprs(binary_to_term(Beamlens_forms), Beamlens_bindings).
+local function unpacking(forms, bindings)
+  return { {
+    call("erl_eval", "exprs",
+      { call("erlang", "binary_to_term", { var("Beamlens_forms") }), var("Beamlens_bindings") }),
+  }, {
+    dist.tuple({ dist.atom("Beamlens_bindings"), bindings }),
+    dist.tuple({ dist.atom("Beamlens_forms"), forms }),
+  } }
 end
 
 ---@class eval.Evaluator
@@ -130,13 +175,12 @@ function Evaluator:parse(source, deadline)
   local answer
   self.parsed = self.parsed + 1
   answer, err, code = self.call("erl_eval", "exprs",
-    { parser_form(), { dist.tuple({ dist.atom("Source"), text }) } },
+    { parser_form(#text > LONG_SOURCE and 9 or 0), { dist.tuple({ dist.atom("Source"), text }) } },
     { timeout_ms = deadline:left_ms() })
   if answer == nil then
     return { err = err, code = code, final = code == "EREMOTE" }
   end
-  -- {value, Binary, Bindings}; a spliced term has no version byte.
-  return { forms = dist.raw(answer[2]:sub(2)), final = true }
+  return { forms = answer[2], final = true } -- {value, Binary, Bindings}
 end
 
 function Evaluator:start_parse(source)
@@ -217,7 +261,8 @@ function Evaluator:run(source, bindings, opts)
   if not forms then
     return nil, err, code
   end
-  return self.call("erl_eval", "exprs", { forms, list }, {
+  local args = forms:byte(2) == COMPRESSED and unpacking(forms, list) or { dist.raw(forms), list }
+  return self.call("erl_eval", "exprs", args, {
     timeout_ms = deadline:left_ms(),
     max_heap_words = opts.max_heap_words,
     priority = opts.priority,

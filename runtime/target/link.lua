@@ -3,6 +3,7 @@
 
 local async = require("runtime.async")
 local dist = require("host.dist")
+local uv = require("luv")
 
 local M = {}
 
@@ -11,6 +12,8 @@ local ANSWERED = { EREMOTE = true, EHEAP = true, ETOOBIG = true, ETERM = true }
 
 -- What a call may use on the node when its caller does not say: 64 MiB on a 64-bit node.
 local MAX_HEAP_WORDS = 8 * 1024 * 1024
+
+local LONGEST_TIMER_MS = 3600000
 
 ---@class link.Link
 ---@field info table What host.dist says: node, creation, own_name, flags.
@@ -25,7 +28,7 @@ local function connect(opts, own_name)
   local self = setmetatable({
     node = opts.node,
     clock = opts.clock,
-    pending = {}, -- settle -> true, the calls in flight
+    pending = {}, -- settle -> when it has to be there, of the calls in flight
     over = async.signal(),
     priority = "low",
     on_answer = function() end,
@@ -53,6 +56,7 @@ local function connect(opts, own_name)
     return nil, err, code
   end
   self.last_answer_ms = self.clock.now_ms()
+  self.timer = uv.new_timer()
   return self
 end
 
@@ -94,6 +98,10 @@ function Link:finish(err, code)
   self.down = { err = err, code = code }
   local pending = self.pending
   self.pending = {}
+  if self.timer then
+    self.timer:close()
+    self.timer = nil
+  end
   for settle in pairs(pending) do
     settle(nil, ("EDOWN: the connection to %s ended: %s"):format(self.node, err), "EDOWN")
   end
@@ -119,28 +127,65 @@ function Link:wait_over()
   return self.down.err, self.down.code
 end
 
+-- Ends the calls whose time is over, and sleeps until the next one's is.
+function Link:expire()
+  local now_ms, next_ms, expired = async.now_ms(), math.huge, {}
+  for settle, until_ms in pairs(self.pending) do
+    if until_ms <= now_ms then
+      expired[#expired + 1] = settle
+    else
+      next_ms = math.min(next_ms, until_ms)
+    end
+  end
+  self.armed_ms = nil
+  if next_ms < math.huge then
+    self:arm(next_ms)
+  end
+  for _, settle in ipairs(expired) do
+    settle(nil, "ETIMEDOUT: no answer in time", "ETIMEDOUT")
+  end
+end
+
+-- Has the one timer of all calls fire in time for this one. Calls that are answered leave it as it
+-- is: to set and close a timer for each would take a tenth of the call's time.
+function Link:arm(until_ms)
+  if self.armed_ms and self.armed_ms <= until_ms then
+    return
+  end
+  self.armed_ms = until_ms
+  local wait_ms = math.min(math.max(0, until_ms - async.now_ms()), LONGEST_TIMER_MS)
+  self.timer:start(math.ceil(wait_ms), 0, function()
+    self:expire()
+  end)
+end
+
 -- Sends one call. Returns the function that abandons it.
 function Link:send(mod, fun, args, opts, done)
-  local over, settle = false, nil
+  local over, settle, id = false, nil, nil
   function settle(value, err, code)
     if over then
       return
     end
     over = true
     self.pending[settle] = nil
+    if code == "ETIMEDOUT" and not self.down then
+      self.conn:cancel(id)
+    end
     if code == nil or ANSWERED[code] then
       self.last_answer_ms = self.clock.now_ms()
       self.on_answer()
     end
     done(value, err, code)
   end
-  local id = self.conn:call(mod, fun, args, {
+  id = self.conn:call(mod, fun, args, {
     max_heap_words = opts.max_heap_words or MAX_HEAP_WORDS,
     priority = opts.priority or self.priority,
     reply = opts.reply or "exit",
   }, settle)
   if not over then
-    self.pending[settle] = true
+    local until_ms = async.now_ms() + opts.timeout_ms
+    self.pending[settle] = until_ms
+    self:arm(until_ms)
   end
   return function()
     over = true
@@ -166,7 +211,7 @@ function Link:call(mod, fun, args, opts)
   if self.down then
     return nil, ("EDOWN: the connection to %s ended: %s"):format(self.node, self.down.err), "EDOWN"
   end
-  local value, err, code = async.await(opts.timeout_ms, function(done)
+  local value, err, code = async.await(nil, function(done)
     return self:send(mod, fun, args, opts, done)
   end)
   if code == "ETIMEDOUT" then

@@ -1,5 +1,5 @@
 // term_fuzz.c: any bytes as a term, as a frame for calls in flight, as a handshake, as an answer of
-// epmd. The first byte says as which.
+// epmd, as a whole term that may be compressed. The first byte says as which.
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -164,12 +164,26 @@ static void as_names(const uint8_t *bytes, size_t size)
   }
 }
 
+static void as_whole(const uint8_t *bytes, size_t size)
+{
+  lua_State *L = state();
+  int top = lua_gettop(L);
+  EtfReader r;
+  etf_init(&r, bytes, size);
+  if (term_decode_whole(L, &r, "n@h", 65536)) {
+    must(lua_gettop(L) == top + 1 && r.at == r.end);
+  } else {
+    must(lua_gettop(L) == top && r.why);
+  }
+  lua_settop(L, top);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
   static void (*const kinds[])(const uint8_t *, size_t) = {as_term, as_frames, as_handshake,
-                                                           as_names};
+                                                           as_names, as_whole};
   if (size > 0) {
-    kinds[bytes[0] % 4](bytes + 1, size - 1);
+    kinds[bytes[0] % 5](bytes + 1, size - 1);
   }
   return 0;
 }
