@@ -1,7 +1,10 @@
 --- The beam domain: the virtual machine of a node. Memory, processes, ports, atoms, schedulers.
 
-local json = require("runtime.json")
+local counters = require("runtime.domain.counters")
+local dist = require("host.dist")
 local fields = require("domains.node.fields")
+local json = require("runtime.json")
+local names = require("runtime.names")
 local node_memory = require("domains.node.memory")
 local rules = require("domains.beam.rules")
 local units = require("runtime.units")
@@ -12,50 +15,27 @@ local mib, pct = fields.mib, fields.pct
 local TIMEOUT_MS = 5000
 
 -- All counters at one moment.
-local COUNTERS = [[
-#{memory => maps:from_list(erlang:memory()),
-  mono_ms => erlang:monotonic_time(millisecond),
-  uptime_ms => erlang:convert_time_unit(
-    erlang:monotonic_time() - erlang:system_info(start_time), native, millisecond),
-  process_count => erlang:system_info(process_count),
-  process_limit => erlang:system_info(process_limit),
-  port_count => erlang:system_info(port_count),
-  port_limit => erlang:system_info(port_limit),
-  atom_count => erlang:system_info(atom_count),
-  atom_limit => erlang:system_info(atom_limit),
-  schedulers => erlang:system_info(schedulers),
-  schedulers_online => erlang:system_info(schedulers_online),
-  dirty_cpu_schedulers_online => erlang:system_info(dirty_cpu_schedulers_online),
-  dirty_io_schedulers => erlang:system_info(dirty_io_schedulers),
-  ets_count => erlang:system_info(ets_count),
-  run_queue => erlang:statistics(run_queue),
-  run_queues => erlang:statistics(run_queue_lengths_all)}.
+local read_counters = counters.reader({
+  "memory", "mono_ms", "uptime_ms", "process_count", "process_limit", "port_count", "port_limit",
+  "atom_count", "atom_limit", "schedulers", "schedulers_online", "dirty_cpu_schedulers_online",
+  "dirty_io_schedulers", "ets_count", "run_queue", "run_queues",
+})
+
+-- What is known of the virtual machine, and Elixir's version.
+local read_system = counters.reader({
+  "uptime_ms", "schedulers_online", "otp_release", "version", "wordsize",
+})
+
+local ELIXIR_VERSION = [[
+case erlang:module_loaded(application) andalso application:get_key(elixir, vsn) of
+  {ok, Version} -> unicode:characters_to_binary(Version);
+  _ ->
+    case erlang:function_exported('Elixir.System', version, 0) of
+      true -> 'Elixir.System':version();
+      false -> undefined
+    end
+end.
 ]]
-
-local SYSTEM = [[
-{atom_to_binary(node(), utf8),
- unicode:characters_to_binary(erlang:system_info(otp_release)),
- case erlang:module_loaded(application) andalso application:get_key(elixir, vsn) of
-   {ok, Version} -> unicode:characters_to_binary(Version);
-   _ ->
-     case erlang:function_exported('Elixir.System', version, 0) of
-       true -> 'Elixir.System':version();
-       false -> undefined
-     end
- end,
- erlang:convert_time_unit(
-   erlang:monotonic_time() - erlang:system_info(start_time), native, millisecond),
- erlang:system_info(schedulers_online),
- unicode:characters_to_binary(erlang:system_info(version)),
- erlang:system_info(wordsize)}.
-]]
-
-local PERSISTENT_TERMS = "persistent_term:info()."
-
-
-local function read_counters(target)
-  return target:eval(COUNTERS, {}, { timeout_ms = TIMEOUT_MS })
-end
 
 -- The last two of all run queues are those of the dirty schedulers: CPU, then IO.
 local function dirty_queues(run_queues)
@@ -92,6 +72,7 @@ local function snapshot(target)
     memory_code_mb = mib(now.memory.code),
     uptime_s = math.floor(now.uptime_ms / 1000),
     mono_ms = now.mono_ms,
+    code_server_answers = now.without_eval ~= "ECODESERVER",
   }
   node_memory.add(target, data, now.memory.total)
   return data
@@ -157,24 +138,42 @@ local function get_atoms(target)
   }
 end
 
+local function elixir_version(target)
+  local version, err, code = target:eval(ELIXIR_VERSION, {}, { timeout_ms = TIMEOUT_MS })
+  if counters.is_without_eval(code) then
+    version, err, code = target:call("application", "get_key",
+      { dist.atom("elixir"), dist.atom("vsn") }, { timeout_ms = TIMEOUT_MS })
+    -- {ok, Characters}, or undefined
+    version = type(version) == "table" and string.char(unpack(version[2])) or version
+  end
+  if version == nil then
+    return nil, err, code
+  end
+  return version ~= "undefined" and version or json.null
+end
+
 local function get_system(target)
-  local answer, err, code = target:eval(SYSTEM, {}, { timeout_ms = TIMEOUT_MS })
-  if not answer then
+  local now, err, code = read_system(target)
+  local version
+  if now then
+    version, err, code = elixir_version(target)
+  end
+  if not version then
     return nil, err, code
   end
   return {
-    node = answer[1],
-    otp_release = answer[2],
-    elixir_version = answer[3] ~= "undefined" and answer[3] or json.null,
-    uptime_seconds = math.floor(answer[4] / 1000),
-    schedulers_online = answer[5],
-    erts_version = answer[6],
-    wordsize = answer[7],
+    node = names.clean(target.node),
+    otp_release = now.otp_release,
+    elixir_version = version,
+    uptime_seconds = math.floor(now.uptime_ms / 1000),
+    schedulers_online = now.schedulers_online,
+    erts_version = now.version,
+    wordsize = now.wordsize,
   }
 end
 
 local function get_persistent_terms(target)
-  local info, err, code = target:eval(PERSISTENT_TERMS, {}, { timeout_ms = TIMEOUT_MS })
+  local info, err, code = target:call("persistent_term", "info", {}, { timeout_ms = TIMEOUT_MS })
   if not info then
     return nil, err, code
   end
@@ -363,6 +362,8 @@ alone is no leak. Compare two readings before you judge.]],
     { name = "memory_basis", type = "string", doc = "what memory_utilization_pct counts" },
     count("uptime_s", "seconds"),
     count("mono_ms", "the node's monotonic clock"),
+    { name = "code_server_answers", type = "boolean", doc = "false: it does not load the modules "
+      .. "that evaluating needs, so there are counters alone" },
   },
   snapshot = snapshot,
   sweeps = { "processes", "monitors", "singletons", "allocators" },

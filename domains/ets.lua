@@ -1,5 +1,6 @@
 --- The ets domain: the ETS tables of a node.
 
+local counters = require("runtime.domain.counters")
 local fields = require("domains.node.fields")
 local json = require("runtime.json")
 local node_memory = require("domains.node.memory")
@@ -10,16 +11,11 @@ local units = require("runtime.units")
 
 local count, mb, mib = fields.count, fields.mb, fields.mib
 
-local TIMEOUT_MS = 5000
 local MAX_ROWS = 500
 
-local COUNTERS = [[
-{erlang:system_info(ets_count), erlang:system_info(ets_limit), erlang:memory([ets, total, code]),
- erlang:system_info(process_count), erlang:system_info(port_count),
- erlang:convert_time_unit(
-   erlang:monotonic_time() - erlang:system_info(start_time), native, millisecond),
- erlang:monotonic_time(millisecond)}.
-]]
+local read = counters.reader({
+  "ets_count", "ets_limit", "memory", "process_count", "port_count", "uptime_ms", "mono_ms",
+})
 
 local function largest_mb(found)
   local id = found and found.top.memory[1]
@@ -27,28 +23,24 @@ local function largest_mb(found)
 end
 
 local function snapshot(target)
-  local now, err, code = target:eval(COUNTERS, {}, { timeout_ms = TIMEOUT_MS })
+  local now, err, code = read(target)
   if not now then
     return nil, err, code
   end
-  local memory = {}
-  for _, pair in ipairs(now[3]) do
-    memory[pair[1]] = pair[2]
-  end
   local pass = target.sweep and target.sweep:latest()
   local data = {
-    table_count = now[1],
-    table_limit = now[2],
-    total_memory_mb = mib(memory.ets),
+    table_count = now.ets_count,
+    table_limit = now.ets_limit,
+    total_memory_mb = mib(now.memory.ets),
     largest_table_mb = largest_mb(pass and pass.tables),
-    process_count = now[4],
-    port_count = now[5],
-    memory_total_mb = mib(memory.total),
-    memory_code_mb = mib(memory.code),
-    uptime_s = math.floor(now[6] / 1000),
-    mono_ms = now[7],
+    process_count = now.process_count,
+    port_count = now.port_count,
+    memory_total_mb = mib(now.memory.total),
+    memory_code_mb = mib(now.memory.code),
+    uptime_s = math.floor(now.uptime_ms / 1000),
+    mono_ms = now.mono_ms,
   }
-  node_memory.add(target, data, memory.total)
+  node_memory.add(target, data, now.memory.total)
   return data
 end
 

@@ -1,5 +1,6 @@
 --- The gc domain: garbage collection on a node, and the processes with the largest heaps.
 
+local counters = require("runtime.domain.counters")
 local fields = require("domains.node.fields")
 local json = require("runtime.json")
 local node_memory = require("domains.node.memory")
@@ -8,28 +9,17 @@ local units = require("runtime.units")
 
 local count, mb, mib = fields.count, fields.mb, fields.mib
 
-local TIMEOUT_MS = 5000
-
-local COUNTERS = [[
-{element(1, erlang:statistics(garbage_collection)),
- element(2, erlang:statistics(garbage_collection)),
- erlang:system_info(wordsize), erlang:memory([total, processes, code]),
- erlang:system_info(process_count), erlang:system_info(port_count),
- erlang:convert_time_unit(
-   erlang:monotonic_time() - erlang:system_info(start_time), native, millisecond),
- erlang:monotonic_time(millisecond)}.
-]]
+local read = counters.reader({
+  "garbage_collection", "wordsize", "memory", "process_count", "port_count", "uptime_ms", "mono_ms",
+})
 
 local function stats(now)
+  local collections, words = unpack(now.garbage_collection)
   return {
-    total_gcs = now[1],
-    words_reclaimed = now[2],
-    bytes_reclaimed_mb = mib(now[2] * now[3]),
+    total_gcs = collections,
+    words_reclaimed = words,
+    bytes_reclaimed_mb = mib(words * now.wordsize),
   }
-end
-
-local function read(target)
-  return target:eval(COUNTERS, {}, { timeout_ms = TIMEOUT_MS })
 end
 
 local function snapshot(target)
@@ -37,19 +27,16 @@ local function snapshot(target)
   if not now then
     return nil, err, code
   end
-  local data, memory = stats(now), {}
-  for _, pair in ipairs(now[4]) do
-    memory[pair[1]] = pair[2]
-  end
+  local data, memory = stats(now), now.memory
   local pass = target.sweep and target.sweep:latest()
   local found = pass and pass.processes
   local largest = found and found.rows[found.top.heap[1]]
   data.largest_heap_mb = largest and fields.round2(largest.total_heap_kb / 1024) or json.null
-  data.process_count, data.port_count = now[5], now[6]
+  data.process_count, data.port_count = now.process_count, now.port_count
   data.memory_total_mb = mib(memory.total)
   data.memory_processes_mb = mib(memory.processes)
   data.memory_code_mb = mib(memory.code)
-  data.uptime_s, data.mono_ms = math.floor(now[7] / 1000), now[8]
+  data.uptime_s, data.mono_ms = math.floor(now.uptime_ms / 1000), now.mono_ms
   node_memory.add(target, data, memory.total)
   return data
 end

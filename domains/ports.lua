@@ -1,13 +1,16 @@
 --- The ports domain: sockets, programs and other ports of a node, and its file descriptors.
 
 local calls = require("domains.ports.calls")
+local counters = require("runtime.domain.counters")
 local files = require("domains.node.files")
 local json = require("runtime.json")
 local rules = require("domains.ports.rules")
-local source = require("domains.ports.source")
 
-local TIMEOUT_MS = 5000
 local MIB = 1024 * 1024
+
+local read = counters.reader({
+  "mono_ms", "uptime_ms", "memory", "process_count", "port_count", "port_limit",
+})
 
 local function round2(number)
   return math.floor(number * 100 + 0.5) / 100
@@ -19,22 +22,22 @@ end
 
 -- Counters of the node at one moment, and the descriptors of its OS process.
 local function snapshot(target)
-  local now, err, code = target:eval(source.COUNTERS, {}, { timeout_ms = TIMEOUT_MS })
+  local now, err, code = read(target)
   if not now then
     return nil, err, code
   end
   local fd = files.read(target)
   return {
-    port_count = now[5],
-    port_limit = now[6],
-    port_utilization_pct = pct(now[5], now[6]),
+    port_count = now.port_count,
+    port_limit = now.port_limit,
+    port_utilization_pct = pct(now.port_count, now.port_limit),
     fd_count = fd.count or json.null,
     fd_limit = fd.limit or json.null,
     fd_utilization_pct = pct(fd.count, fd.limit),
-    process_count = now[4],
-    memory_code_mb = round2(now[3] / MIB),
-    uptime_s = math.floor(now[2] / 1000),
-    mono_ms = now[1],
+    process_count = now.process_count,
+    memory_code_mb = round2(now.memory.code / MIB),
+    uptime_s = math.floor(now.uptime_ms / 1000),
+    mono_ms = now.mono_ms,
   }
 end
 

@@ -1,16 +1,19 @@
 --- The sup domain: the supervisors of a node and their children.
 
 local calls = require("domains.sup.calls")
+local counters = require("runtime.domain.counters")
 local json = require("runtime.json")
 local rules = require("domains.sup.rules")
-local source = require("domains.sup.source")
 
-local TIMEOUT_MS = 5000
 local MIB = 1024 * 1024
+
+local read = counters.reader({
+  "mono_ms", "uptime_ms", "memory", "process_count", "process_limit", "port_count",
+})
 
 -- Counters of the node at one moment, and what the last pass of the sweep found.
 local function snapshot(target)
-  local now, err, code = target:eval(source.COUNTERS, {}, { timeout_ms = TIMEOUT_MS })
+  local now, err, code = read(target)
   if not now then
     return nil, err, code
   end
@@ -20,12 +23,12 @@ local function snapshot(target)
     supervisor_count = found.total or json.null,
     total_children = found.total_children or json.null,
     supervisors_skipped = found.skipped or json.null,
-    process_count = now[4],
-    process_limit = now[5],
-    port_count = now[6],
-    memory_code_mb = math.floor(now[3] / MIB * 100 + 0.5) / 100,
-    uptime_s = math.floor(now[2] / 1000),
-    mono_ms = now[1],
+    process_count = now.process_count,
+    process_limit = now.process_limit,
+    port_count = now.port_count,
+    memory_code_mb = math.floor(now.memory.code / MIB * 100 + 0.5) / 100,
+    uptime_s = math.floor(now.uptime_ms / 1000),
+    mono_ms = now.mono_ms,
   }
 end
 

@@ -358,7 +358,8 @@ end
 ---@param opts? table As for `call`.
 ---@return any value Never nil when it succeeded.
 ---@return string? err
----@return string? code As for `call`, and `"ENOEVAL"`: nothing can be evaluated on this node.
+---@return string? code As for `call`. `"ECODESERVER"`, and `"ENOEVAL"` where modules are lacking:
+--- nothing can be evaluated on this node.
 function Target:eval(source, bindings, opts)
   opts = call_options(opts)
   if not is_up(self.state) then

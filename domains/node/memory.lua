@@ -7,19 +7,12 @@
 local fields = require("domains.node.fields")
 local json = require("runtime.json")
 local patience = require("domains.node.patience")
+local texts = require("domains.node.texts")
 
 local M = {}
 
 local MAX_LEVELS = 32
 local MIB = 1024 * 1024
-
-local READ = [[
-[case prim_file:read_file(Path) of
-   {ok, Text} when byte_size(Text) > 8192 -> binary_part(Text, 0, 8192);
-   {ok, Text} -> Text;
-   _ -> undefined
- end || Path <- Paths].
-]]
 
 local V2_ROOTS = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" }
 local V1_ROOTS = { "/sys/fs/cgroup/memory" }
@@ -54,31 +47,26 @@ function M.limit_files(text)
 end
 
 local function kib(text, name)
-  local number = type(text) == "string" and ("\n" .. text):match("\n" .. name .. ":%s*(%d+) kB")
+  local number = text and ("\n" .. text):match("\n" .. name .. ":%s*(%d+) kB")
   return number and tonumber(number) * 1024
 end
 
-local function text_or_nil(value)
-  return type(value) == "string" and value ~= "undefined" and value or nil
-end
-
 local function read_files(target, deadline)
-  local files, err, code = target:eval(READ,
-    { Paths = { "/proc/self/status", "/proc/self/cgroup", "/proc/meminfo" } },
-    { timeout_ms = deadline:left_ms() })
+  local files, err, code = texts.read(target,
+    { "/proc/self/status", "/proc/self/cgroup", "/proc/meminfo" }, deadline)
   if not files then
     return nil, err, code
   end
   local limit = kib(files[3], "MemTotal")
-  local paths = M.limit_files(text_or_nil(files[2]) or "")
+  local paths = M.limit_files(files[2] or "")
   if #paths > 0 then
     local limits
-    limits, err, code = target:eval(READ, { Paths = paths }, { timeout_ms = deadline:left_ms() })
+    limits, err, code = texts.read(target, paths, deadline)
     if not limits then
       return nil, err, code
     end
-    for _, text in ipairs(limits) do
-      local bytes = type(text) == "string" and tonumber(text:match("^(%d+)%s*$"))
+    for _, text in pairs(limits) do
+      local bytes = tonumber(text:match("^(%d+)%s*$"))
       limit = bytes and math.min(bytes, limit or math.huge) or limit
     end
   end

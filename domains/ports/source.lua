@@ -2,15 +2,6 @@
 
 local M = {}
 
-M.COUNTERS = [[
-{erlang:monotonic_time(millisecond),
- erlang:convert_time_unit(
-   erlang:monotonic_time() - erlang:system_info(start_time), native, millisecond),
- erlang:memory(code),
- erlang:system_info(process_count),
- erlang:system_info(port_count), erlang:system_info(port_limit)}.
-]]
-
 local PRELUDE = [==[
 Bytes = fun(Name) ->
   Short = lists:sublist(Name, 200),

@@ -5,15 +5,6 @@ local checks = require("runtime.sweep.supervisor_checks")
 
 local M = {}
 
-M.COUNTERS = [[
-{erlang:monotonic_time(millisecond),
- erlang:convert_time_unit(
-   erlang:monotonic_time() - erlang:system_info(start_time), native, millisecond),
- erlang:memory(code),
- erlang:system_info(process_count), erlang:system_info(process_limit),
- erlang:system_info(port_count)}.
-]]
-
 M.PRELUDE = checks.PRELUDE .. checks.CALLS .. [==[
 Links = fun(P) ->
   case process_info(P, links) of

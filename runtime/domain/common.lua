@@ -1,22 +1,16 @@
 --- The callbacks that every domain has.
 
 local async = require("runtime.async")
+local counters = require("runtime.domain.counters")
 local names = require("runtime.names")
 local units = require("runtime.units")
 
 local M = {}
 
 local MAX_SLEEP_MS = 60000
+local OS_TIMEOUT_MS = 5000
 
-local NODE_INFO = [[
-{atom_to_binary(node(), utf8),
- erlang:convert_time_unit(erlang:monotonic_time() - erlang:system_info(start_time), native,
-   millisecond),
- case os:type() of
-   {Family, Name} -> {atom_to_binary(Family, utf8), atom_to_binary(Name, utf8)};
-   Family -> {atom_to_binary(Family, utf8), atom_to_binary(Family, utf8)}
- end}.
-]]
+local read_uptime = counters.reader({ "uptime_ms" })
 
 local function get_current_time(target)
   local now_ms = target.clock.wall_ms()
@@ -24,15 +18,24 @@ local function get_current_time(target)
 end
 
 local function get_node_info(target)
-  local answer, err, code = target:eval(NODE_INFO, {}, { timeout_ms = 5000 })
-  if not answer then
+  local now, err, code = read_uptime(target)
+  local os_type
+  if now then
+    os_type, err, code = target:call("os", "type", {}, { timeout_ms = OS_TIMEOUT_MS })
+  end
+  if not os_type then
     return nil, err, code
   end
+  -- {unix, linux}; on some systems the family alone.
+  local family, name = os_type, os_type
+  if type(os_type) == "table" then
+    family, name = unpack(os_type)
+  end
   return {
-    node = names.clean(answer[1]),
-    uptime_seconds = math.floor(answer[2] / 1000),
-    os_type = answer[3][1],
-    os_name = answer[3][2],
+    node = names.clean(target.node),
+    uptime_seconds = math.floor(now.uptime_ms / 1000),
+    os_type = family,
+    os_name = name,
   }
 end
 

@@ -107,8 +107,9 @@ end
 
 ---@class eval.Evaluator
 ---@field parsed integer How many sources were parsed on the node.
----@field refusal? { err: string, until_ms: number } Why nothing can be evaluated, as far as known.
----@field retry_ms number How long evals are refused at once after that was found.
+---@field refusal? { err: string, code: string, until_ms: number } Why nothing can be evaluated, as
+--- far as known.
+---@field retry_ms number How long after that was found an eval has it looked at again.
 local Evaluator = {}
 local evaluator_mt = { __index = Evaluator }
 
@@ -137,13 +138,32 @@ end
 ---@param deadline async.Deadline
 ---@return true? ok
 ---@return string? err
----@return string? code `"ENOEVAL"`, or the code of a failed call.
+---@return string? code `"ECODESERVER"`, `"ENOEVAL"`, or the code of a failed call.
 function Evaluator:check(deadline)
-  local refusal = self.refusal
-  if refusal and async.now_ms() < refusal.until_ms then
-    return nil, refusal.err, "ENOEVAL"
-  end
   return self:confirm(node_modules.EVAL, deadline, node_modules.EVAL_REQUIRED)
+end
+
+-- Looks again, while evals are still refused: none waits for a code_server that does not answer.
+function Evaluator:recheck(refusal)
+  refusal.until_ms = math.huge
+  async.spawn(function()
+    self:check(async.deadline(PARSE_TIMEOUT_MS))
+    if self.refusal == refusal then
+      refusal.until_ms = async.now_ms() + self.retry_ms
+    end
+  end, { name = "eval.recheck", detached = true })
+end
+
+-- The same as `check`, at once where the answer is known to be no.
+function Evaluator:admit(deadline)
+  local refusal = self.refusal
+  if not refusal then
+    return self:check(deadline)
+  end
+  if async.now_ms() >= refusal.until_ms then
+    self:recheck(refusal)
+  end
+  return nil, refusal.err, refusal.code
 end
 
 function Evaluator:confirm(names, deadline, required)
@@ -155,16 +175,22 @@ function Evaluator:confirm(names, deadline, required)
   if code ~= "ECODESERVER" and code ~= "ENOMODULE" then
     return nil, err, code
   end
-  err = ("ENOEVAL: nothing can be evaluated on the node: %s; %s"):format(err:match(": (.*)"),
-    code == "ECODESERVER" and "look at sys:get_status(code_server) there, plain calls go on"
-      or "its release must contain stdlib")
-  self.refusal = { err = err, until_ms = async.now_ms() + self.retry_ms }
-  return nil, err, "ENOEVAL"
+  local reason = err:match(": (.*)")
+  if code == "ECODESERVER" then
+    err = ("ECODESERVER: nothing can be evaluated on the node: %s; plain calls go on, look at "
+      .. "sys:get_status(code_server) there"):format(reason)
+  else
+    code = "ENOEVAL"
+    err = ("ENOEVAL: nothing can be evaluated on the node: %s; its release must contain stdlib")
+      :format(reason)
+  end
+  self.refusal = { err = err, code = code, until_ms = async.now_ms() + self.retry_ms }
+  return nil, err, code
 end
 
 -- Has the node parse a source. Returns what is kept of it; `final` failures are kept too.
 function Evaluator:parse(source, deadline)
-  local ok, err, code = self:check(deadline)
+  local ok, err, code = self:admit(deadline)
   if ok then
     ok, err, code = self:confirm(node_modules.named_in(source), deadline, {})
   end
@@ -249,7 +275,8 @@ end
 ---@param opts { timeout_ms: number, max_heap_words?: integer, priority?: string }
 ---@return any value
 ---@return string? err
----@return string? code `"ENOEVAL"`: evaluation is not possible on this node; `"EREMOTE"`: it raised
+---@return string? code `"ECODESERVER"`: nothing can be evaluated while the node's code_server does
+--- not answer; `"ENOEVAL"`: nor ever, its release lacks what that needs; `"EREMOTE"`: it raised
 --- there, or the source does not parse; or the code of a failed call.
 function Evaluator:run(source, bindings, opts)
   if not source:find("%.%s*$") then

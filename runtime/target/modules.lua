@@ -92,10 +92,11 @@ function Modules:find_missing(names, deadline)
   return missing, failure
 end
 
--- Loads modules. Returns the first failure; that one is absent counts where `required` has it.
+-- Loads modules. Returns the first failure; that one is absent counts where `required` has it. The
+-- first is loaded alone: what a code_server that does not answer is asked stays in its mailbox.
 function Modules:load(names, deadline, required)
   local failure
-  for_each(names, function(name)
+  local function load_one(name)
     local timeout_ms = math.min(M.LOAD_TIMEOUT_MS, deadline:left_ms())
     local answer, err, code = self.call("code", "ensure_loaded", { dist.atom(name) },
       { timeout_ms = timeout_ms, priority = "normal" })
@@ -112,7 +113,11 @@ function Modules:load(names, deadline, required)
       failure = failure or { ("ENOMODULE: the node has no module %s (%s)"):format(name,
         tostring(answer[2])), "ENOMODULE" }
     end
-  end)
+  end
+  load_one(names[1])
+  if not failure then
+    for_each({ unpack(names, 2) }, load_one)
+  end
   return failure
 end
 

@@ -357,10 +357,11 @@ describe("memory limits", function()
   it("fall back on what the virtual machine says where there is no /proc", support.async(function()
     local d = beam.domain("beam")
     local counters = {
-      memory = { total = 100 * MIB, processes = 0, binary = 0, ets = 0, code = 0 },
-      mono_ms = 5, uptime_ms = 1000, process_count = 1, process_limit = 10, port_count = 1,
-      port_limit = 10, atom_count = 1, atom_limit = 10, schedulers_online = 1, run_queue = 0,
-      run_queues = { 0, 0, 0 }, ets_count = 1,
+      memory = { { "total", 100 * MIB }, { "processes", 0 }, { "binary", 0 }, { "ets", 0 },
+        { "code", 0 } },
+      mono_ms = 5, start_time = -1000, native_per_s = 1000, process_count = 1, process_limit = 10,
+      port_count = 1, port_limit = 10, atom_count = 1, atom_limit = 10, schedulers_online = 1,
+      run_queue = 0, run_queues = { 0, 0, 0 }, ets_count = 1,
     }
     local function taken(files)
       local target = {

@@ -82,19 +82,12 @@ port_leak(Rate) ->
     ok.
 
 ports(Count) ->
-    start(fun() ->
-        [open() || _ <- lists:seq(1, Count)],
-        receive never -> ok end
-    end),
+    start_ready(fun() -> [open() || _ <- lists:seq(1, Count)] end),
     ok.
 
 %% A process with Label as its `$process_label`, and Bytes on its heap.
 labelled(Label, Words) ->
-    start(fun() ->
-        put('$process_label', Label),
-        Ballast = lists:seq(1, Words div 2),
-        receive never -> Ballast end
-    end).
+    start_ready(fun() -> put('$process_label', Label), lists:seq(1, Words div 2) end).
 
 %% A process that looks as if proc_lib had started it by the function Initial.
 calling(Initial, Words) ->
@@ -162,6 +155,16 @@ start(Name, Fun) ->
         Fun()
     end),
     receive {registered, Pid} -> Pid end.
+
+%% A process that keeps what Fun returned; comes back when it has that.
+start_ready(Fun) ->
+    Me = self(),
+    Pid = start(fun() ->
+        Kept = Fun(),
+        Me ! {ready, self()},
+        receive never -> Kept end
+    end),
+    receive {ready, Pid} -> Pid end.
 
 %% --- What they do ---
 

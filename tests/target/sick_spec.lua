@@ -7,49 +7,118 @@ local node = require("support.node")
 local support = require("support")
 local targets = require("support.target")
 
--- Runs every callback of the beam domain. Returns the names of those that fail, with their errors.
-local function failures(d, ctx)
-  local failed = {}
+local DOMAINS = { "beam", "ets", "gc", "ports", "sup" }
+
+-- Arguments of the callbacks that have no default for one.
+local ARGUMENTS = {
+  sleep = { 1 }, ets_table_info = { "ac_tab" }, ports_info = { "#Port<0.0>" },
+  sup_children = { "kernel_sup" }, sup_tree = { "kernel_sup" },
+}
+
+-- Takes a snapshot and runs every callback of a domain. Returns the snapshot, and by name the errors
+-- of those that fail.
+local function look(d, ctx)
+  local data, failed = assert(d:snapshot(ctx)), {}
   for _, callback in ipairs(d:callbacks()) do
-    local ok, err = d:invoke(ctx, callback.name, callback.name == "sleep" and { 1 } or {})
-    if not ok then
-      failed[callback.name] = err
+    local ok, value = d:invoke(ctx, callback.name, ARGUMENTS[callback.name] or {})
+    if ok then
+      beam.check_returns(callback, value)
+    else
+      failed[callback.name] = value
     end
   end
-  return failed
+  return data, failed
 end
 
+local function sorted_keys(map)
+  local keys = {}
+  for key in pairs(map) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
+  return table.concat(keys, " ")
+end
+
+local ALL_PARTS = { gap_ms = 100, parts = { "processes", "supervisors", "tables", "ports" } }
+
 describe("a node whose code_server does not answer", function()
-  it("before the attach comes up, and a domain fails at once with the reason", support.async(
-    function()
-      local n = node.start({ name = "sick1", control = false,
-        args = { "-s", "bare", "suspend" } })
-      local ctx = beam.attach(n)
-      local d = beam.domain("beam")
-      local status = ctx.target:status()
-      assert.are.equal("up", status.status)
-      assert.is_false(status.info.eval)
-      assert.matches("code_server", status.info.eval_err)
-      assert.is_true(ctx.target:call("erlang", "system_info", { dist.atom("process_count") }) > 20)
+  -- What looks at many things needs an eval; what is one counter or one call does not.
+  local WITHOUT_EVAL = {
+    beam = "beam_top_processes", gc = "gc_top_processes", ports = "ports_info ports_list ports_top",
+    ets = "ets_list_tables ets_table_info ets_top_tables", sup = "sup_children sup_list sup_tree",
+  }
 
+  it("before the attach comes up, and counters go on as plain calls", support.async(function()
+    local n = node.start({ name = "sick1", control = false, args = { "-s", "bare", "suspend" } })
+    local ctx = beam.attach(n, ALL_PARTS)
+    local status = ctx.target:status()
+    assert.are.equal("up", status.status)
+    assert.is_false(status.info.eval)
+    assert.matches("code_server", status.info.eval_err)
+
+    local function number(item)
+      return ctx.target:call("erlang", "system_info", { dist.atom(item) })
+    end
+    for _, name in ipairs(DOMAINS) do
+      local d = beam.domain(name)
       local started = async.now_ms()
-      local data, err, code = d:snapshot(ctx)
-      assert.are.same({ nil, "ENOEVAL" }, { data, code })
-      assert.matches("code_server", err)
-      assert.is_true(async.now_ms() - started < 1000)
-    end))
-
-  it("after the attach changes nothing for a domain that has not run yet", support.async(function()
-    local n = node.start({ name = "sick1", control = false })
-    local ctx = beam.attach(n, { gap_ms = 100 })
-    local d = beam.domain("beam")
-    assert.are.equal("ok", ctx.target:call("sys", "suspend", { dist.atom("code_server") }))
-    local started = async.now_ms()
-    assert.are.equal("rss", assert(d:snapshot(ctx)).memory_basis)
-    assert.are.same({}, failures(d, ctx))
-    assert.is_true(async.now_ms() - started < 5000)
+      local data, failed = look(d, ctx)
+      assert.is_true(async.now_ms() - started < 2000)
+      assert.are.equal(WITHOUT_EVAL[name], sorted_keys(failed))
+      for callback, err in pairs(failed) do
+        assert.matches("^" .. callback .. ": ECODESERVER: nothing can be evaluated on the node: "
+          .. "the node's code_server does not answer", err)
+      end
+      for _, metric in ipairs(d.metrics) do
+        assert.is_not_nil(data[metric.name], metric.name)
+      end
+      assert.is_true(data.uptime_s >= 0 and data.uptime_s < 60, data.uptime_s)
+      assert.is_true(math.abs(number("process_count") - data.process_count) < 40)
+      assert.is_true(data.memory_code_mb > 1)
+      if data.memory_basis then
+        assert.are.equal("rss", data.memory_basis)
+        assert.is_true(data.memory_utilization_pct > 0)
+      end
+      if name == "beam" then
+        assert.is_false(data.code_server_answers)
+      end
+    end
     assert.are.equal("", n:log())
   end))
+
+  it("and then does says so, and all is as ever", support.async(function()
+    local n = node.start({ name = "sick1", control = false, args = { "-s", "bare", "suspend" } })
+    local ctx = beam.attach(n, ALL_PARTS)
+    local d = beam.domain("beam")
+    ctx.target.evaluator.refusal.until_ms = 0 -- the pause before it is looked at again is over
+    assert.is_false(assert(d:snapshot(ctx)).code_server_answers)
+    assert.are.equal("ok", ctx.target:call("sys", "resume", { dist.atom("code_server") }))
+    ctx.target.evaluator.refusal.until_ms = 0
+    local data
+    support.wait_until(function()
+      data = assert(d:snapshot(ctx))
+      return data.code_server_answers
+    end, 10000)
+    for _, name in ipairs(DOMAINS) do
+      local _, failed = look(beam.domain(name), ctx)
+      assert.are.same({}, failed)
+    end
+    assert.are.equal("", n:log())
+  end))
+
+  it("after the attach changes nothing for domains that have not run yet", support.async(function()
+    local n = node.start({ name = "sick1", control = false })
+    local ctx = beam.attach(n, ALL_PARTS)
+    assert.are.equal("ok", ctx.target:call("sys", "suspend", { dist.atom("code_server") }))
+    for _, name in ipairs(DOMAINS) do
+      local started = async.now_ms()
+      local data, failed = look(beam.domain(name), ctx)
+      assert.are.same({}, failed)
+      assert.is_true(name ~= "beam" or data.code_server_answers)
+      assert.is_true(async.now_ms() - started < 8000)
+    end
+    assert.are.equal("", n:log())
+  end, 40))
 end)
 
 describe("a node with a process that answers nobody", function()
@@ -109,20 +178,23 @@ end)
 
 describe("a node with kernel and stdlib alone", function()
   -- In embedded mode what is not loaded at boot never will be: no os_mon, no runtime_tools.
-  it("has all that the beam domain needs", support.async(function()
+  it("has all that the domains need", support.async(function()
     local n = node.start({ name = "sick4", args = { "-mode", "embedded", "-eval",
       "code:load_abs(\"build/nodes/control\")." } })
-    local ctx = beam.attach(n, { gap_ms = 100 })
-    local d = beam.domain("beam")
+    local ctx = beam.attach(n, ALL_PARTS)
     assert.are.equal("[kernel,stdlib]",
       n:eval("lists:sort([A || {A, _, _} <- application:which_applications()])."))
     for _, module in ipairs({ "memsup", "cpu_sup", "scheduler", "msacc", "runtime_tools" }) do
       assert.is_false(ctx.target:call("erlang", "module_loaded", { dist.atom(module) }))
     end
+    local loaded = n:eval("lists:sort(erlang:loaded()).")
+    for _, name in ipairs(DOMAINS) do
+      local data, failed = look(beam.domain(name), ctx)
+      assert.are.same({}, failed)
+      assert.is_true(data.process_count > 20)
+    end
     assert.are.same({}, ctx.target:status().info.loaded)
-    assert.are.equal("rss", assert(d:snapshot(ctx)).memory_basis)
-    assert.are.same({}, failures(d, ctx))
-    assert.are.same({}, ctx.target:status().info.loaded)
+    assert.are.equal(loaded, n:eval("lists:sort(erlang:loaded())."))
     assert.are.equal("", n:log())
   end))
 end)
