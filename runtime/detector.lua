@@ -25,9 +25,9 @@ local detector_mt = { __index = Detector }
 ---@param opts { meta: { watcher: string, domain: string, node: string }, domain: table, ctx: table,
 --- policy: table, executor: table, alerts: alerts.Alerts, telemetry: telemetry.Bus,
 --- clock: clock.Clock, guard?: fun(request: table): table?, string?, investigate_ms?: number,
---- spread?: table }
---- `guard` may change or refuse the alerts of rules (see runtime/rules.lua); `spread`: see
---- runtime/sampler.lua.
+--- spread?: table, is_watched?: fun(domain: string): boolean }
+--- `guard` may change or refuse the alerts of rules, `is_watched` tells which other domains of the
+--- node are watched (see runtime/rules.lua); `spread`: see runtime/sampler.lua.
 ---@return detector.Detector
 function M.new(opts)
   local self = setmetatable({
@@ -38,6 +38,7 @@ function M.new(opts)
     meta = opts.meta, domain = opts.domain, policy = opts.policy, history = self.history,
     executor = opts.executor, alerts = opts.alerts, telemetry = opts.telemetry,
     clock = opts.clock, guard = opts.guard, investigate_ms = opts.investigate_ms,
+    is_watched = opts.is_watched,
   })
   self.sampler = sampler.new({
     meta = opts.meta, domain = opts.domain, ctx = opts.ctx, sample_ms = opts.policy.sample_ms,

@@ -104,4 +104,37 @@ function M.stable(name)
   return (name:gsub("#%w+<[%d.]+>", "#<>"):gsub("<%d+%.%d+%.%d+>", "<>"))
 end
 
+-- The groups of an IPv6 address, the longest run of zeros left out.
+local function ipv6(groups)
+  local from, length = 0, 1
+  for i = 1, #groups do
+    local run = 0
+    while groups[i + run] == 0 do
+      run = run + 1
+    end
+    if run > length then
+      from, length = i, run
+    end
+  end
+  local texts = {}
+  for i, group in ipairs(groups) do
+    texts[i] = ("%x"):format(group)
+  end
+  if from == 0 then
+    return table.concat(texts, ":")
+  end
+  return table.concat(texts, ":", 1, from - 1) .. "::" .. table.concat(texts, ":", from + length)
+end
+
+--- An address and a number of a port: `10.0.0.5:5432`, `[::1]:5432`.
+---@param address number[] As Erlang has it: 4 numbers, or 8.
+---@param port number
+---@return string
+function M.address(address, port)
+  if #address == 8 then
+    return ("[%s]:%d"):format(ipv6(address), port)
+  end
+  return ("%s:%d"):format(table.concat(address, "."), port)
+end
+
 return M

@@ -46,8 +46,10 @@ local rules_mt = { __index = Rules }
 --- An engine without findings.
 ---@param opts { meta: table, domain: table, policy: table, history: history.History,
 --- executor: table, alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock,
---- guard?: fun(request: table): table?, string?, investigate_ms?: number }
---- `guard` and `investigate_ms`: see runtime/rules/alerts.lua.
+--- guard?: fun(request: table): table?, string?, investigate_ms?: number,
+--- is_watched?: fun(domain: string): boolean }
+--- `guard` and `investigate_ms`: see runtime/rules/alerts.lua. `is_watched`: whether a watcher of
+--- that domain watches the node, too (default: none does).
 ---@return rules.Rules
 function M.new(opts)
   local self = setmetatable({
@@ -56,6 +58,9 @@ function M.new(opts)
     history = opts.history,
     telemetry = opts.telemetry,
     clock = opts.clock,
+    is_watched = opts.is_watched or function()
+      return false
+    end,
     entries = {}, -- type -> subject -> entry
     listeners = {},
     errors = {}, -- type -> distinct error texts that were told
@@ -193,18 +198,33 @@ function Rules:evaluate(sample)
     name = self.meta.node, uptime_s = data.uptime_s, schedulers_online = data.schedulers_online,
   }
   for _, rule in ipairs(self.rules) do
-    local held = {}
-    for subject, entry in pairs(self.entries[rule.type] or {}) do
-      held[subject] = entry.finding.phase ~= "pending" and record.copy(entry.finding) or nil
+    if rule.left_to and self.is_watched(rule.left_to) then
+      self:leave(rule)
+    else
+      self:ask(rule, node, sample, step_ms)
     end
-    local found, err = rule_set.ask(rule, self.history, node, held)
-    if found then
-      local ok, failure = async.pcall(self.apply, self, rule, found, sample, step_ms)
-      err = not ok and tostring(failure) or nil
-    end
-    if err then
-      self:report(rule.type, err)
-    end
+  end
+end
+
+-- Another watcher of the node tells of it: one fault is one alert.
+function Rules:leave(rule)
+  for _, entry in pairs(self.entries[rule.type] or {}) do
+    self:finish(entry, "policy")
+  end
+end
+
+function Rules:ask(rule, node, sample, step_ms)
+  local held = {}
+  for subject, entry in pairs(self.entries[rule.type] or {}) do
+    held[subject] = entry.finding.phase ~= "pending" and record.copy(entry.finding) or nil
+  end
+  local found, err = rule_set.ask(rule, self.history, node, held)
+  if found then
+    local ok, failure = async.pcall(self.apply, self, rule, found, sample, step_ms)
+    err = not ok and tostring(failure) or nil
+  end
+  if err then
+    self:report(rule.type, err)
   end
 end
 

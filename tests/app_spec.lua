@@ -111,6 +111,36 @@ describe("the running host", function()
       assert.equal(1, #t.all("node.up"))
     end))
 
+  it("tells of one fault once: of full ports by beam only where no watcher of ports is",
+    support.async(function()
+      local function full(name)
+        local n = node.start({ name = name, args = { "+Q", "1024" } })
+        n:eval("fl:ports(900), timer:sleep(100).")
+        return n
+      end
+      local both, alone = full("app3a"), full("app3b")
+      local rules = 'sample = "1s", rules = { port_limit = { hold = "1s" } }'
+      local t = host(both, ([[return {
+        { name = "beam", domain = "beam", node = { "%s", "%s" }, %s },
+        { name = "ports", domain = "ports", node = "%s", %s },
+      }]]):format(both.name, alone.name, rules, both.name, rules))
+      t.wait("watcher.alert_fired", alone.name)
+      t.wait("watcher.alert_fired", both.name)
+      local before = #t.all("sampler.sample", both.name)
+      support.wait_until(function()
+        return #t.all("sampler.sample", both.name) >= before + 4
+      end, 15000, "further samples")
+      local function told(n)
+        local list = {}
+        for i, fired in ipairs(t.all("watcher.alert_fired", n.name)) do
+          list[i] = fired.watcher .. " " .. fired.alert.type
+        end
+        return table.concat(list, ", ")
+      end
+      assert.equal("ports port_limit", told(both))
+      assert.equal("beam port_limit", told(alone))
+    end, 60))
+
   it("follows a cluster: members join, leave with their alerts, and come back anew",
     support.async(function()
       local a, b = node.start({ name = "app2a" }), node.start({ name = "app2b" })

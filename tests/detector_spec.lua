@@ -412,6 +412,24 @@ describe("a policy", function()
     assert.equal("mine orders firing", t.findings())
   end))
 
+  it("leaves a rule to the domain that has it, too, while that is watched", support.async(function()
+    local watched = {}
+    local t = setup({ rules = { queue_rule({ left_to = "ports" }), queue_rule({ type = "own" }) },
+      is_watched = function(domain)
+        return watched[domain]
+      end })
+    t.pass(40, queues(200))
+    assert.equal("mailbox_growth orders firing, own orders firing", t.findings())
+    watched.ports = true
+    t.step(10)
+    assert.equal("own orders firing", t.findings())
+    local ended = t.alerts:list({ status = "resolved" })
+    assert.same({ 1, "mailbox_growth", "policy" }, { #ended, ended[1].type, ended[1].resolved_by })
+    watched.ports = nil
+    t.step(10)
+    assert.equal("own orders firing, mailbox_growth orders pending", t.findings())
+  end))
+
   it("that is reloaded keeps findings, and ends those of rules it drops", support.async(function()
     local t = setup({ rules = { queue_rule(), queue_rule({ type = "other" }) } })
     t.pass(30, queues(200))

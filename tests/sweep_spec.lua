@@ -36,6 +36,17 @@ describe("names", function()
     assert.matches("…$", cut)
   end)
 
+  it("write addresses as people do", function()
+    for text, address in pairs({
+      ["127.0.0.1:80"] = { 127, 0, 0, 1 }, ["[::1]:80"] = { 0, 0, 0, 0, 0, 0, 0, 1 },
+      ["[::]:80"] = { 0, 0, 0, 0, 0, 0, 0, 0 }, ["[fe80::]:80"] = { 0xfe80, 0, 0, 0, 0, 0, 0, 0 },
+      ["[1:0:2::3]:80"] = { 1, 0, 2, 0, 0, 0, 0, 3 },
+      ["[1:2:3:4:5:6:0:8]:80"] = { 1, 2, 3, 4, 5, 6, 0, 8 },
+    }) do
+      assert.are.equal(text, names.address(address, 80))
+    end
+  end)
+
   it("print modules and functions as their language writes them", function()
     assert.are.equal("My.Worker", names.atom("Elixir.My.Worker"))
     assert.are.equal("Elixir", names.atom("Elixir"))

@@ -109,6 +109,9 @@ local function growth_rule(kind, opts)
   }
 end
 
+local port_limit = limit_rule("port", "ports", "port_count", "ports")
+port_limit.left_to = "ports"
+
 ---@type rule_set.Rule[]
 return {
   {
@@ -132,7 +135,7 @@ return {
     when = limits.saturation, investigate = INVESTIGATE_RUNAWAY,
   },
   limit_rule("process", "processes", "process_count", "processes"),
-  limit_rule("port", "ports", "port_count", "ports"),
+  port_limit,
   limit_rule("atom", "atoms", "atom_count", "atoms", "10s"),
   memory_limit,
   growth_rule("process", {

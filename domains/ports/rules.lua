@@ -12,35 +12,66 @@ local PORTS = { key = "port_count", limit_key = "port_limit", floor = 200,
   loads = { "process_count" } }
 local FILES = { key = "fd_count", limit_key = "fd_limit", floor = 100,
   loads = { "process_count" } }
+local LEAST_SPAN_MS = 60000 -- from the first pass to the last, to say which group grows
+local LEAST_SHARE = 0.25
+
+-- Growth that is no load: what serves a connection is a process, so where processes became more by
+-- half as many or more, it is load that grows.
+local function growth_of(history, node, opts)
+  local growth = trends.growth(history, node, opts)
+  local before = growth and trends.number(growth.first, "process_count")
+  local now = growth and trends.number(growth.last, "process_count")
+  local is_load = before and now and now - before >= (growth.now - growth.before) / 2
+  return not is_load and growth or nil
+end
 
 -- Sockets and programs are ports and descriptors: the same growth may end at either limit. The one
 -- that ends first tells of it. `is_same`: ports are at least half of the new descriptors.
 local function both(history, node)
-  local ports = trends.growth(history, node, PORTS)
-  local files = trends.growth(history, node, FILES)
+  local ports = growth_of(history, node, PORTS)
+  local files = growth_of(history, node, FILES)
   local is_same = ports and files and ports.per_s >= files.per_s / 2
   return ports, files, is_same
 end
 
--- The group that has most new ports since the oldest pass that is kept. One that is held stays.
-local function group_that_grows(history, held)
+-- How many ports of each group there are in a pass.
+local function counts(pass)
+  local by_name = {}
+  for _, group in ipairs(pass.groups) do
+    by_name[group.name] = group.count
+  end
+  return by_name
+end
+
+local function names_of(held)
+  local list = {}
+  for name in pairs(held) do
+    list[#list + 1] = name
+  end
+  return list
+end
+
+-- The groups with a quarter or more of the new ports since the oldest pass that is kept; one that
+-- is held stays while it grows at all.
+local function groups_that_grow(history, held)
   local passes = {}
   for _, pass in ipairs(history:sweeps()) do
     passes[#passes + 1] = pass.ports
   end
-  local before, leader, most = {}, "ports", 0
-  for _, group in ipairs(passes[1] and passes[1].groups or {}) do
-    before[group.name] = group.count
+  local first, last = passes[1], passes[#passes]
+  if not first or last.mono_ms - first.mono_ms < LEAST_SPAN_MS then
+    return next(held) and names_of(held) or { "ports" }
+  elseif last.total <= first.total then
+    return names_of(held)
   end
-  for _, group in ipairs(passes[1] and passes[#passes].groups or {}) do
+  local before, list = counts(first), {}
+  for _, group in ipairs(last.groups) do
     local more = group.count - (before[group.name] or 0)
-    if more > 0 and held[group.name] then
-      return group.name
-    elseif more > most then
-      leader, most = group.name, more
+    if more > 0 and (held[group.name] or more >= LEAST_SHARE * (last.total - first.total)) then
+      list[#list + 1] = group.name
     end
   end
-  return leader
+  return list[1] and list or { "ports" }
 end
 
 local function grown(growth, subject, what, unit, key)
@@ -56,15 +87,18 @@ local function grown(growth, subject, what, unit, key)
   }
 end
 
---- Ports that become more and more while processes do not (S19).
+--- Ports that become more and more while processes do not (S19): a finding per kind of port.
 function M.port_growth(history, node, held)
   local ports, files, is_same = both(history, node)
   if not ports or (is_same and files.eta_s < ports.eta_s) then
     return nil
   end
-  local group = group_that_grows(history, held)
-  return grown(ports, group, group == "ports" and "ports" or ("ports, most of them %s,")
-    :format(group), "ports", "port_count")
+  local list = {}
+  for i, group in ipairs(groups_that_grow(history, held)) do
+    list[i] = grown(ports, group, group == "ports" and "ports" or ("ports, among them %s,")
+      :format(group), "ports", "port_count")
+  end
+  return list
 end
 
 --- File descriptors that become more and more while processes do not (S20).

@@ -4,31 +4,23 @@
 --- them. A finding needs 30 s in which nothing moved, and somebody whom that concerns: a registered
 --- process, two that share a port, another node, the standard output, or a growing mailbox.
 
-local names = require("runtime.names")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
 
 local M = {}
 
 local STUCK_MS = 30000
-local WINDOW_S = 60
-local IDLE_REDUCTIONS = 50 -- what it costs a process to be looked at by two parts of a pass
+local WINDOW_MS = 60000
+-- What it costs a process to be looked at, by the parts of two passes and by whoever else asks.
+local IDLE_REDUCTIONS, IDLE_REDUCTIONS_PER_S = 50, 5
 local LONG_MAILBOX = 1000
 
-local function sender_of(found, pid)
-  for _, sender in ipairs(found.senders) do
-    if sender.pid == pid then
-      return sender
-    end
-  end
-end
-
--- Goes back through the passes while `is_same(newer, older)` gives what it was in the older one.
--- Returns for how long that was so, in ms, and what it was at first.
+-- Goes back through the passes while `is_same(newer, pass, seconds)` gives what it was in that
+-- pass, so many seconds before. Returns for how long that was so, in ms, and what it was at first.
 local function standing(passes, now, is_same)
   local first = now
   for i = #passes - 1, 1, -1 do
-    local before = is_same(first, passes[i])
+    local before = is_same(first, passes[i], (passes[i + 1].mono_ms - passes[i].mono_ms) / 1000)
     if not before then
       return passes[#passes].mono_ms - passes[i + 1].mono_ms, first
     end
@@ -38,9 +30,10 @@ local function standing(passes, now, is_same)
 end
 
 -- It is the same process, and did nothing in between.
-local function same_sender(newer, pass)
-  local older = sender_of(pass.ports, newer.pid)
-  return older and newer.reductions - older.reductions <= IDLE_REDUCTIONS and older or nil
+local function same_sender(newer, pass, seconds)
+  local older = pass.ports.sender_of[newer.pid]
+  local most = math.max(IDLE_REDUCTIONS, IDLE_REDUCTIONS_PER_S * seconds)
+  return older and newer.reductions - older.reductions <= most and older or nil
 end
 
 -- The port took nothing and wrote nothing in between.
@@ -62,13 +55,21 @@ local function queue_figure(row)
   return { trends.figure("queue_size", row.queue_size, "bytes") }
 end
 
-local function add_registered(list, found, passes)
-  for _, sender in ipairs(found.senders) do
+-- `tcp_inet #Port<0.12> to 10.0.0.5:5432`
+local function described(row)
+  return ("%s %s%s"):format(row.name, row.id, row.remote and " to " .. row.remote or "")
+end
+
+-- Adds the registered ones that stand still. `told` gets their pids.
+local function add_registered(list, passes, told)
+  local found = passes[#passes] and passes[#passes].ports
+  for _, sender in ipairs(found and found.senders or {}) do
     local ms = sender.name and standing(passes, sender, same_sender) or 0
     if ms >= STUCK_MS then
+      told[sender.pid] = true
       local row = found.rows[sender.ports[1]]
       list[#list + 1] = finding(sender.name, ms, ("%s %s is blocked while it writes to %s, in %s")
-        :format(sender.name, sender.pid, row and ("%s %s"):format(row.name, row.id) or "a port",
+        :format(sender.name, sender.pid, row and described(row) or "a port",
           sender.current_function), { trends.figure("message_queue", sender.message_queue,
           "messages") }, sender.pid)
     end
@@ -76,9 +77,9 @@ local function add_registered(list, found, passes)
 end
 
 -- Those that stand still, by the port that they wait for.
-local function writers_by_port(found, passes)
-  local by_port = {}
-  for _, sender in ipairs(found.senders) do
+local function writers_by_port(passes)
+  local found, by_port = passes[#passes] and passes[#passes].ports, {}
+  for _, sender in ipairs(found and found.senders or {}) do
     local ms = standing(passes, sender, same_sender)
     for _, id in ipairs(ms >= STUCK_MS and sender.ports or {}) do
       local of = by_port[id] or { count = 0, ms = ms }
@@ -98,8 +99,8 @@ local function what_is(row)
   return descriptor == "1" and "standard output" or descriptor == "2" and "standard error" or nil
 end
 
-local function add_ports(list, found, passes)
-  local by_port = writers_by_port(found, passes)
+local function add_ports(list, passes, by_port)
+  local found = passes[#passes].ports
   for _, id in ipairs(found.top.queue) do
     local row, of = found.rows[id], by_port[id] or { count = 0 }
     local what = row.queue_size > 0 and not of.is_told and what_is(row)
@@ -108,8 +109,9 @@ local function add_ports(list, found, passes)
       list[#list + 1] = finding(what, ms, ("%s %s: %s wait, and nothing is read"):format(what, id,
         units.format_size(row.queue_size)), queue_figure(row), row.connected_pid)
     elseif not what and not of.is_told and of.count >= 2 then
-      list[#list + 1] = finding(row.subject, of.ms, ("%d processes that share %s %s are blocked "
-        .. "while they write to it"):format(of.count, row.name, id), queue_figure(row),
+      local subject = row.remote and ("%s to %s"):format(row.subject, row.remote) or row.subject
+      list[#list + 1] = finding(subject, of.ms, ("%d processes that share %s are blocked while "
+        .. "they write to it"):format(of.count, described(row)), queue_figure(row),
         row.connected_pid)
     end
   end
@@ -123,18 +125,18 @@ local function is_writing(row)
 end
 
 -- Writers whose own mailbox grows while they wait, whether or not they go on now and then.
-local function add_mailboxes(list, passes)
+local function add_mailboxes(list, passes, told)
   local newest = passes[#passes].processes
   for _, pid in ipairs(newest and newest.top.message_queue or {}) do
     local row = newest.rows[pid]
-    if row.message_queue > LONG_MAILBOX and not row.registered and is_writing(row) then
+    if row.message_queue > LONG_MAILBOX and not told[pid] and is_writing(row) then
       local ms, first = standing(passes, row, function(newer, pass)
         local older = pass.processes and pass.processes.rows[pid]
         return older and older.message_queue < newer.message_queue and is_writing(older) and older
           or nil
       end)
       if ms >= STUCK_MS then
-        list[#list + 1] = finding(names.stable(row.name), ms, ("%s %s waits in %s and does not get "
+        list[#list + 1] = finding(row.subject, ms, ("%s %s waits in %s and does not get "
           .. "to its mailbox: %s messages"):format(row.name, pid, row.current_function,
             units.format_count(row.message_queue)), { trends.figure("message_queue",
             row.message_queue, "messages", first.message_queue) }, pid)
@@ -143,20 +145,39 @@ local function add_mailboxes(list, passes)
   end
 end
 
+-- The passes of the last minute; at least two, since those of a large node are further apart.
+local function last_passes(history)
+  local passes = history:sweeps()
+  local list = {}
+  for i = #passes, 1, -1 do
+    local is_old = list[2] and passes[#passes].mono_ms - passes[i].mono_ms > WINDOW_MS
+    if is_old or not passes[i].ports then
+      break
+    end
+    table.insert(list, 1, passes[i])
+  end
+  return list
+end
+
+-- Those in which the senders answered.
+local function with_senders(passes)
+  local list = {}
+  for _, pass in ipairs(passes) do
+    list[#list + 1] = not pass.ports.senders_late and pass or nil
+  end
+  return list
+end
+
 --- Writers that are blocked, and whom that concerns.
 function M.blocked(history)
-  local passes = {}
-  for _, pass in ipairs(history:sweeps(WINDOW_S)) do
-    passes[#passes + 1] = pass.ports and pass
-  end
-  local found = passes[1] and passes[#passes].ports
-  if not found then
+  local passes = last_passes(history)
+  if not passes[1] then
     return nil
   end
-  local list = {}
-  add_registered(list, found, passes)
-  add_ports(list, found, passes)
-  add_mailboxes(list, passes)
+  local known, list, told = with_senders(passes), {}, {}
+  add_registered(list, known, told)
+  add_ports(list, passes, writers_by_port(known))
+  add_mailboxes(list, passes, told)
   return list
 end
 

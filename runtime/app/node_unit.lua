@@ -68,6 +68,18 @@ function NodeUnit:find(watcher_name)
   end
 end
 
+--- Whether one of its watchers is of that domain.
+---@param domain string
+---@return boolean
+function NodeUnit:watches(domain)
+  for _, one in ipairs(self.units) do
+    if one.meta.domain == domain then
+      return true
+    end
+  end
+  return false
+end
+
 local function spread(policy, index)
   return {
     delay_ms = math.min((index - 1) * BETWEEN_WATCHERS_MS, policy.sample_ms * LATEST_SHARE),

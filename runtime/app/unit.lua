@@ -19,7 +19,7 @@ local unit_mt = { __index = Unit }
 
 --- Builds a unit; nothing runs.
 ---@param opts { policy: table, parts: parts.Parts, host: app.Options,
---- node?: { target: target.Target, sweep: sweep.Sweep }, spread?: table }
+--- node?: node_unit.NodeUnit, spread?: table }
 --- `node` is what the watchers of one node share; `spread`: see runtime/sampler.lua.
 ---@return unit.Unit
 function M.new(opts)
@@ -33,6 +33,9 @@ function M.new(opts)
   self.detector = detector.new({ meta = meta, domain = parts.domain, ctx = ctx, policy = policy,
     executor = self.executor, alerts = host.alerts, telemetry = host.telemetry,
     clock = host.clock, spread = opts.spread,
+    is_watched = node.watches and function(domain)
+      return node:watches(domain)
+    end,
     guard = function(request)
       return self.watcher:guard_alert(request)
     end })

@@ -29,6 +29,9 @@ local function describe(domain)
   for _, rule in ipairs((rule_set.compile(domain.rules))) do
     print(("  %-24s %-8s held for %s%s"):format(rule.type, rule.severity,
       units.format_duration(rule.hold_ms), rule.title and ": " .. rule.title or ""))
+    if rule.left_to then
+      print(("  %-24s (not where a watcher of %s is, which has it, too)"):format("", rule.left_to))
+    end
   end
 end
 

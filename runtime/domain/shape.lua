@@ -193,6 +193,7 @@ local function check_rule(path, value)
     clear_hold = { check = duration },
     when = { check = func, required = true },
     subject = { check = text },
+    left_to = { check = name },
     investigate = { check = text },
     title = { check = text },
     next = { check = anything },

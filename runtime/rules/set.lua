@@ -16,6 +16,7 @@ local DEFAULT_HOLD = "60s"
 ---@field clear_hold_ms number
 ---@field when fun(history, node, held): table|nil
 ---@field subject? string Of a finding that names none. Default: the node.
+---@field left_to? string A domain that has this rule, too: asked only where no watcher of it is.
 ---@field investigate? string Lua for the sandbox; the finding is its `args`.
 ---@field title? string
 ---@field next? string[]|fun(finding: table): string[]
@@ -41,6 +42,7 @@ local function read_rule(rule, change)
     clear_hold_ms = hold_ms(change.clear_hold_ms or rule.clear_hold_ms, rule.clear_hold),
     when = rule.when,
     subject = rule.subject,
+    left_to = rule.left_to,
     investigate = rule.investigate,
     title = rule.title,
     next = rule.next,

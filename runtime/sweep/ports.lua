@@ -25,6 +25,7 @@ local ORDERS = {
 ---@field queue_size number Bytes that it has not written yet.
 ---@field memory_kb number
 ---@field peer? string The node that it connects to.
+---@field remote? string The other end of a TCP connection: `10.0.0.5:5432`, `[::1]:5432`.
 
 ---@class sweep.PortSender A process that waits until a port takes what it writes.
 ---@field pid string
@@ -38,6 +39,7 @@ local ORDERS = {
 ---@field rows table<string, sweep.PortRow> By id.
 ---@field groups { name: string, count: integer }[] The 20 largest, by subject.
 ---@field senders sweep.PortSender[]
+---@field sender_of table<string, sweep.PortSender> By pid.
 ---@field senders_late boolean Those who may be waiting did not answer in time.
 
 ---@class sweep.PortPart
@@ -98,6 +100,7 @@ local function read_row(tuple)
     memory_kb = math.floor(tuple[6] / 1024 + 0.5),
     queue_size = tuple[7],
     peer = text_or_nil(tuple[8]),
+    remote = type(tuple[9]) == "table" and names.address(tuple[9][1], tuple[9][2]) or nil,
   }
 end
 
@@ -164,6 +167,7 @@ local function read(answer)
     work_ms = answer[5],
     groups = read_groups(answer[6]),
     senders = {},
+    sender_of = {},
     senders_late = answer[7] == "late",
     top = {},
   }
@@ -171,7 +175,8 @@ local function read(answer)
     result.rows[tuple[1]] = read_row(tuple)
   end
   for i, tuple in ipairs(result.senders_late and {} or answer[7]) do
-    result.senders[i] = read_sender(tuple)
+    local sender = read_sender(tuple)
+    result.senders[i], result.sender_of[sender.pid] = sender, sender
   end
   for order, field in pairs(ORDERS) do
     result.top[order] = ranked(result.rows, field)

@@ -60,11 +60,17 @@ Bytes = fun(Name) ->
   try list_to_binary(Short) catch _:_ -> unicode:characters_to_binary(Short) end
 end,
 Dist = [{P, atom_to_binary(N, utf8)} || {N, P} <- erlang:system_info(dist_ctrl), is_port(P)],
+Remote = fun(P) ->
+  case prim_inet:peername(P) of
+    {ok, {Address, Number}} when is_tuple(Address) -> {Address, Number};
+    _ -> undefined
+  end
+end,
 Row = fun(P) ->
   case [erlang:port_info(P, I) || I <- [name, connected, input, output, memory, queue_size]] of
     [{_, Name}, {_, Owner}, {_, In}, {_, Out}, {_, Mem}, {_, Queue}] ->
       [{list_to_binary(erlang:port_to_list(P)), Bytes(Name), Owner, In, Out, Mem, Queue,
-        proplists:get_value(P, Dist)}];
+        proplists:get_value(P, Dist), case Name of "tcp_inet" -> Remote(P); _ -> undefined end}];
     _ -> []
   end
 end,

@@ -90,6 +90,7 @@ function M.setup(opts)
     domain = t.domain, ctx = { target = t.target, node = "shop@db1", clock = t.clock },
     policy = t.policy, executor = t.executor, alerts = t.alerts, telemetry = t.bus,
     clock = t.clock, guard = opts.guard, investigate_ms = opts.investigate_ms,
+    is_watched = opts.is_watched,
   })
   function t.step(seconds, data)
     t.clock.advance(seconds * 1000)
