@@ -1,6 +1,7 @@
 --- The rule of the beam domain about the processes of which a node has one, such as who loads code
 --- or starts applications: one that does not come to its messages (S26 to S29).
 
+local no_eval = require("domains.beam.no_eval")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
 
@@ -62,8 +63,9 @@ function M.hung(history, node)
     passes[#passes + 1] = pass.singletons and pass
   end
   local newest = passes[#passes]
-  local list = {}
-  for name, row in pairs(newest and newest.singletons.rows or {}) do
+  local silent = no_eval.find(history) -- then there are no new passes
+  local list = { silent }
+  for name, row in pairs(newest and not silent and newest.singletons.rows or {}) do
     local hung_s = row.message_queue > 0 and since_s(passes, name, stood_still) or 0
     local behind_s = row.message_queue > BEHIND and since_s(passes, name, fell_behind) or 0
     if hung_s >= HUNG_S then

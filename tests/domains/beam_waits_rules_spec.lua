@@ -346,6 +346,15 @@ describe("hung_singleton", function()
     assert.equal(0, lives.count(singleton(120, function() return {} end, { uptime_s = 60 })))
   end)
 
+  it("finds a code_server for which nothing can be evaluated, so that no pass is made", function()
+    local found = run("hung_singleton", 60, {
+      hold_s = 5, data = function(t) return { code_server_answers = t < 20 } end,
+    })
+    assert.equal(0, #found[10])
+    assert.equal("code_server", found[60][1].subject)
+    assert.equal(40, found[60][1].value)
+  end)
+
   it("ends when it takes its messages", function()
     local found = singleton(80, function(t) return { message_queue = t > 60 and 0 or 3 } end)
     assert.equal(1, #found[60])

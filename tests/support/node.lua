@@ -321,9 +321,31 @@ function Node:log()
   return (self:raw_log():gsub("ready\n", "", 1))
 end
 
---- Sends a signal to the node's OS process: "sigkill", "sigstop", "sigcont", "sigterm".
+local function is_stopped(pid)
+  local folder = ("/proc/%d/task"):format(pid)
+  for task in uv.fs_scandir_next, assert(uv.fs_scandir(folder)) do
+    local file = io.open(("%s/%s/stat"):format(folder, task))
+    local text = file and file:read("*a")
+    if file then
+      file:close()
+    end
+    if text and not text:find("%) [Tt] ") then
+      return false
+    end
+  end
+  return true
+end
+
+--- Sends a signal to the node's OS process: "sigkill", "sigstop", "sigcont", "sigterm". After
+--- "sigstop" none of its threads runs any more.
+---@async
 function Node:kill(signal)
   assert(uv.kill(self.pid, signal))
+  if signal == "sigstop" then
+    support.wait_until(function()
+      return is_stopped(self.pid)
+    end, 10000, "the node to stop")
+  end
 end
 
 --- Waits until the node's OS process has ended.
