@@ -112,6 +112,18 @@ end
 local port_limit = limit_rule("port", "ports", "port_count", "ports")
 port_limit.left_to = "ports"
 
+local memory_growth = growth_rule("memory", {
+  subject = "memory", key = "memory_rss_mb", limit = "memory_limit_mb", unit = "MiB",
+  floor = 100, loads = { "port_count", "process_count" },
+})
+local memory_grows = memory_growth.when
+
+-- Binaries that grow are told by a rule of their own, with who holds them.
+function memory_growth.when(history, node, held)
+  local finding = memory_grows(history, node, held)
+  return finding and not binaries.growth(history, node, {}) and finding or nil
+end
+
 ---@type rule_set.Rule[]
 return {
   {
@@ -145,10 +157,7 @@ return {
   growth_rule("atom", {
     subject = "atoms", key = "atom_count", limit = "atom_limit", unit = "atoms", floor = 5000,
   }),
-  growth_rule("memory", {
-    subject = "memory", key = "memory_rss_mb", limit = "memory_limit_mb", unit = "MiB",
-    floor = 100, loads = { "port_count", "process_count" },
-  }),
+  memory_growth,
   {
     type = "binary_growth", severity = "warning", hold = "60s", clear_hold = "5m",
     title = "Binaries grow towards the memory limit",

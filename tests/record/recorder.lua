@@ -24,8 +24,8 @@ end
 --- Attaches to all nodes and begins to record.
 ---@async
 ---@param opts { scenario: string, nodes: table[], path: string, figures: table[],
---- seconds: number } `nodes`: name, cookie and epmd_port of each; `path`: of the JSON lines;
---- `figures`: see run.lua.
+--- expected?: string[], seconds: number } `nodes`: name, cookie and epmd_port of each; `path`: of
+--- the JSON lines; `figures`, `expected`: see run.lua.
 function M.start(opts)
   local system = clock.system()
   local names = {}
@@ -41,7 +41,7 @@ function M.start(opts)
   self.cpu_s, self.node_cpu_s = own_cpu_s(), {}
   self.writer = recording.create(opts.path, {
     scenario = opts.scenario, nodes = names, started_at = system.wall_ms(),
-    seconds = opts.seconds, otp = self:otp_release(),
+    seconds = opts.seconds, otp = self:otp_release(), expected = opts.expected or {},
   })
   for _, one in ipairs(self.watched) do
     self:begin(one)

@@ -1,4 +1,4 @@
--- Records an ordinary system that looks sick, for tests/recordings_spec.lua:
+-- Records an ordinary system that looks sick, or sick ones, for tests/recordings_spec.lua:
 --
 --   build/beamlens lua tests/record/run.lua SCENARIO OUT.xz [SECONDS]     (1800)
 --   make record [T=SCENARIO] [RECORD_SECONDS=1800]
@@ -9,6 +9,9 @@
 --   figures   what must be there to be seen: { name, at_least, and source (Erlang for a number on
 --             the nodes) or read (a Lua function) }; the highest value is kept and recorded
 --   during    optional async function(deadline), which runs beside the recording
+--   expected  optional list of "NODE TYPE SUBJECT": what must fire, and nothing else may (default:
+--             nothing); in the order of the alphabet
+--   seconds   optional, how long it takes whatever is asked for
 --
 -- What it starts it also stops, by support.on_cleanup. Times in a scenario are shares of SECONDS
 -- where a shorter trial is to show the same; rates are then higher than in a real recording, so
@@ -18,7 +21,7 @@
 -- A new recording is due when a sample or a pass of the sweep gets new data that rules read: old
 -- recordings lack them. All five take 30 min side by side (`make record`) and replace the files in
 -- tests/recordings. What fires meanwhile is printed; exit status 1 says that something that ought
--- to be seen was not there, or that a warning or worse fired.
+-- to be seen was not there, or that a warning or worse fired which was not expected.
 
 local uv = require("luv")
 
@@ -26,9 +29,11 @@ setmetatable(_G, nil)
 package.path = "tests/?.lua;tests/?/init.lua;" .. package.path
 
 local async = require("runtime.async")
+local judged = require("support.judged")
 local support = require("support")
 
 local LOOKS = 100 -- at the figures
+local LONGEST_S = 3000
 
 local scenario, out, seconds = arg[1], arg[2], tonumber(arg[3] or 1800)
 if not scenario or not out or not seconds then
@@ -41,12 +46,8 @@ local function say(format, ...)
   io.stdout:flush()
 end
 
-local function alarms(fired)
-  local count = 0
-  for _, found in ipairs(fired) do
-    count = count + (found.severity == "info" and 0 or 1)
-  end
-  return count
+local function is_as_expected(fired, expected)
+  return table.concat(judged.fired(fired), "\n") == table.concat(expected, "\n")
 end
 
 local passed = false
@@ -56,10 +57,11 @@ local function main()
   local recording = require("support.recording")
   local began = uv.hrtime()
   local system = require("record.scenarios." .. scenario)(seconds)
+  seconds = system.seconds or seconds
   say("started in %.1f s", (uv.hrtime() - began) / 1e9)
   local lines = support.tmp_path(scenario .. ".jsonl")
   local r = recorder.start({ scenario = scenario, nodes = system.nodes, path = lines,
-    figures = system.figures, seconds = seconds })
+    figures = system.figures, expected = system.expected, seconds = seconds })
   say("recording for %d s", seconds)
   local deadline = async.deadline(seconds * 1000)
   local beside = system.during and async.spawn(function()
@@ -75,13 +77,14 @@ local function main()
     beside:cancel()
   end
   recording.compress(lines, out)
-  say("%s: %.0f KiB (%.0f KiB as text), %d findings fired, %d of them alarms", out,
-    uv.fs_stat(out).size / 1024, uv.fs_stat(lines).size / 1024, #r.fired, alarms(r.fired))
+  passed = complete and is_as_expected(r.fired, system.expected or {})
+  say("%s: %.0f KiB (%.0f KiB as text), %d findings fired, %s", out,
+    uv.fs_stat(out).size / 1024, uv.fs_stat(lines).size / 1024, #r.fired,
+    passed and "as expected" or "NOT as expected")
   os.remove(lines)
-  passed = complete and alarms(r.fired) == 0
 end
 
-local ok, err = pcall(support.async(main, seconds + 300))
+local ok, err = pcall(support.async(main, math.max(seconds, LONGEST_S) + 300))
 if package.loaded["support.node"] then
   async.run(package.loaded["support.node"].stop_epmd)
 end

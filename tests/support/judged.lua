@@ -18,6 +18,7 @@ M.DOMAINS = { "beam", "ets", "gc", "ports", "sup" }
 M.SAMPLE_MS = 10000
 
 local BETWEEN_DOMAINS_MS = 100
+local INFORMING = { allocator_fragmentation = true }
 
 local Judged = {}
 local judged_mt = { __index = Judged }
@@ -90,6 +91,36 @@ function M.new(opts)
     self:tell("node", finding, what)
   end)
   return self
+end
+
+--- What fired and is to be known: "NODE TYPE SUBJECT" of each, once, in the order of the alphabet.
+--- Findings that only inform are left out, but for those of fragmentation.
+---@param fired table[] As `on_finding` got them.
+---@return string[]
+function M.fired(fired)
+  local list, seen = {}, {}
+  for _, found in ipairs(fired) do
+    local text = ("%s %s %s"):format(found.node, found.type, found.subject)
+    if not seen[text] and (found.severity ~= "info" or INFORMING[found.type]) then
+      seen[text] = true
+      list[#list + 1] = text
+    end
+  end
+  table.sort(list)
+  return list
+end
+
+--- The findings that fire, or are about to, now.
+---@return string[]
+function Judged:standing()
+  local list = {}
+  for _, one in pairs(self.detectors) do
+    for _, finding in ipairs(one:findings()) do
+      list[#list + 1] = ("%s %s %s"):format(self.target.node, finding.type, finding.subject)
+    end
+  end
+  table.sort(list)
+  return list
 end
 
 --- What rules raised, and snapshots that failed.

@@ -70,14 +70,19 @@ end
 ---@async
 ---@param lines fun(): table? Of `recording.lines`.
 ---@return { head: table, fired: table[], errors: string[], seen: table, samples: integer,
---- seconds: number } `fired`: see support/judged.lua, with `at_s` since the begin.
+--- seconds: number, standing: string[] } `fired`: see support/judged.lua, with `at_s` since the
+--- begin; `standing`: the findings that there were at its end.
 function M.run(lines)
-  local self = setmetatable({ nodes = {}, fired = {}, errors = {}, samples = 0 }, replay_mt)
+  local self = setmetatable({ nodes = {}, fired = {}, errors = {},
+    standing = {}, samples = 0 }, replay_mt)
   for entry in lines do
     self:take(entry)
   end
   self.seconds = self.clock.now_ms() / 1000
   for _, one in ipairs(self.nodes) do
+    for _, text in ipairs(one:standing()) do
+      table.insert(self.standing, text)
+    end
     one.reachability:stop()
     for _, text in ipairs(one:errors()) do
       table.insert(self.errors, text)
