@@ -1,12 +1,9 @@
-local alerts = require("runtime.alerts")
 local beam = require("support.beam")
-local clock = require("runtime.clock")
-local detector = require("runtime.detector")
+local detect = require("support.detect")
 local history = require("runtime.history")
 local node = require("support.node")
 local rules = require("domains.sup.rules").rules
 local support = require("support")
-local telemetry = require("runtime.telemetry")
 
 local RULES = {}
 for _, rule in ipairs(rules) do
@@ -211,27 +208,6 @@ describe("child_missing", function()
   end)
 end)
 
--- A detector on a real node that sweeps often, with short holds.
-local function detect(ctx, changes)
-  local bus, system = telemetry.new(), clock.system()
-  local d = detector.new({
-    meta = { watcher = "sup", domain = "sup", node = ctx.node },
-    domain = beam.domain("sup"), ctx = ctx, telemetry = bus, clock = system,
-    alerts = alerts.new({ telemetry = bus, clock = system }),
-    policy = { sample_ms = 500, renotify_ms = 3600000, mute = {}, rules = changes },
-    executor = {
-      run = function()
-        return { id = "0123456789abcdef", value = {}, calls = 0, duration_ms = 1 }
-      end,
-    },
-  })
-  support.on_cleanup(function()
-    d:stop()
-  end)
-  d:start()
-  return d
-end
-
 describe("restart_storm on a real node", function()
   it("finds who storms among those who churn, and ends with the storm", support.async(function()
     local n = node.start({ name = "suprules1" })
@@ -241,17 +217,11 @@ describe("restart_storm on a real node", function()
       fl_sup:storm(slower_sup, 50).]])
     local ctx = beam.attach(n, { parts = { "supervisors" }, min_interval_ms = 500 })
     ctx.sweep:start()
-    local d = detect(ctx, { restart_storm = { hold_ms = 2000, clear_hold_ms = 1000 } })
-    local function firing()
-      local subjects = {}
-      for _, finding in ipairs(d:findings()) do
-        subjects[#subjects + 1] = finding.phase == "firing" and finding.subject or nil
-      end
-      table.sort(subjects)
-      return table.concat(subjects, ", ")
-    end
+    local d = detect.start("sup", ctx,
+      { restart_storm = { hold_ms = 2000, clear_hold_ms = 1000 } }, 500)
     support.wait_until(function()
-      return firing() == "slower_sup: stormy, storm_sup: stormy"
+      return detect.firing(d)
+        == "restart_storm slower_sup: stormy, restart_storm storm_sup: stormy"
     end, 15000, "both storms")
     for _, finding in ipairs(d:findings()) do
       assert.are.equal("restart_storm", finding.type)
@@ -260,7 +230,7 @@ describe("restart_storm on a real node", function()
     end
     n:eval("ok = supervisor:terminate_child(storm_sup, stormy).")
     support.wait_until(function()
-      return firing() == "slower_sup: stormy"
+      return detect.firing(d) == "restart_storm slower_sup: stormy"
     end, 10000, "one storm to end")
     n:eval("fl_sup:stop().")
     support.wait_until(function()

@@ -12,17 +12,18 @@ local telemetry = require("runtime.telemetry")
 
 local M = {}
 
---- Starts one that samples once a second; it ends with the case.
+--- Starts one; it ends with the case.
 ---@param name string The domain's.
 ---@param ctx table As of `beam.attach`.
 ---@param changes table The rules of a policy.
-function M.start(name, ctx, changes)
+---@param sample_ms? number Default: a second.
+function M.start(name, ctx, changes, sample_ms)
   local bus, system = telemetry.new(), clock.system()
   local d = detector.new({
     meta = { watcher = name, domain = name, node = ctx.node },
     domain = beam.domain(name), ctx = ctx, telemetry = bus, clock = system,
     alerts = alerts.new({ telemetry = bus, clock = system }),
-    policy = { sample_ms = 1000, renotify_ms = 3600000, mute = {}, rules = changes },
+    policy = { sample_ms = sample_ms or 1000, renotify_ms = 3600000, mute = {}, rules = changes },
     executor = {
       run = function()
         return { id = "0123456789abcdef", value = {}, calls = 0, duration_ms = 1 }
