@@ -52,7 +52,7 @@ end
 
 --- A rule that finds growth which ends at a limit (see `trends.growth`).
 ---@param opts { subject: string, key: string, limit: string, unit: string, floor: number,
---- loads?: string[] }
+--- loads?: string[], verb?: string } `verb`: "grows" of a subject that is one (default "grow").
 ---@return fun(history, node, held): table?
 function M.growth(opts)
   return function(history, node)
@@ -66,8 +66,8 @@ function M.growth(opts)
       subject = opts.subject, severity = growth.severity,
       value = growth.now, threshold = growth.limit, unit = opts.unit,
       per_s = growth.per_s, eta_s = growth.eta_s,
-      summary = ("%s grow: %s, %s %s before; the limit of %s in %s"):format(opts.subject,
-        show(growth.now, opts.unit), show(growth.before, opts.unit),
+      summary = ("%s %s: %s, %s %s before; the limit of %s in %s"):format(opts.subject,
+        opts.verb or "grow", show(growth.now, opts.unit), show(growth.before, opts.unit),
         units.format_duration(growth.seconds * 1000), show(growth.limit, opts.unit),
         trends.format_eta(growth.eta_s)),
       figures = { trends.figure(opts.key, growth.now, opts.unit, growth.before) },

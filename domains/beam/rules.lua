@@ -81,10 +81,14 @@ local function look_at_process(finding)
   }
 end
 
+local function capital(text)
+  return (text:gsub("^%l", string.upper))
+end
+
 local function limit_rule(kind, subject, key, unit, hold)
   return {
     type = kind .. "_limit", severity = "warning", hold = hold or "20s", clear_hold = "60s",
-    title = ("%s near their limit"):format(subject),
+    title = ("%s near their limit"):format(capital(subject)),
     when = limits.limit({
       subject = subject, pct = kind .. "_utilization_pct", value = key,
       limit = key:gsub("_count$", "_limit"), unit = unit,
@@ -103,7 +107,7 @@ memory_limit.when = limits.limit({
 local function growth_rule(kind, opts)
   return {
     type = kind .. "_growth", severity = "warning", hold = "60s", clear_hold = "5m",
-    title = ("%s grow towards their limit"):format(opts.subject),
+    title = ("%s grow towards their limit"):format(capital(opts.subject)),
     when = limits.growth(opts),
     investigate = INVESTIGATE_GROUPS,
   }
@@ -114,8 +118,9 @@ port_limit.left_to = "ports"
 
 local memory_growth = growth_rule("memory", {
   subject = "memory", key = "memory_rss_mb", limit = "memory_limit_mb", unit = "MiB",
-  floor = 100, loads = { "port_count", "process_count" },
+  floor = 100, loads = { "port_count", "process_count" }, verb = "grows",
 })
+memory_growth.title = "Memory grows towards its limit"
 local memory_grows = memory_growth.when
 
 -- Binaries that grow are told by a rule of their own, with who holds them.
