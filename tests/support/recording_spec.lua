@@ -64,6 +64,28 @@ describe("changes", function()
     end)
   end
 
+  it("know rows that come back, and rows that hold their own key", function()
+    local series = {
+      { rows = { ["<1>"] = row("<1>"), ["<2>"] = row("<2>", { memory_kb = 5 }) } },
+      { rows = { ["<2>"] = row("<2>"), ["<3>"] = row("<3>", { parent = "<2>" }), x = "rows" } },
+      { rows = { ["<1>"] = row("<1>", { memory_kb = 7 }), ["<4>"] = row("<4>", { name = "<4>" }),
+        ["<5>"] = row("<5>", { ids = {} }), ["<6>"] = 6, x = { "rows" } } },
+      {},
+      { rows = { ["<2>"] = row("<2>"), ["<1>"] = { rows = "<1>" } } },
+      { rows = { ["<1>"] = row("<1>") }, ["<1>"] = row("<1>") },
+    }
+    local written, read, value, last = changes.past(), changes.past(), {}, {}
+    for i, new in ipairs(series) do
+      local change = changes.between(last, new, written)
+      value, last = changes.apply(value, through_json(change), read), new
+      assert.are.equal(json.encode(new), json.encode(value))
+      if i == 3 then -- no more than that its second field is 93 less than when it was there
+        local text = json.encode(change)
+        assert.is_truthy(text:find('"<1>",0,[[1,-93],0]', 1, true), text)
+      end
+    end
+  end)
+
   it("are nil where nothing changed", function()
     local one = { rows = { ["<1>"] = row("<1>") }, top = { "<1>" } }
     assert.is_nil(changes.between(one, { rows = { ["<1>"] = row("<1>") }, top = { "<1>" } }))
