@@ -61,7 +61,7 @@ describe("the recorded systems", function()
       assert.is_true(samples >= LEAST_SHARE * most, ("%d samples"):format(samples))
       assert.is_true(#seen.figures > 0)
       for _, figure in ipairs(seen.figures) do
-        assert.is_true(figure.peak >= figure.at_least, figure.name)
+        assert.is_true(figure.value >= figure.at_least, figure.name)
       end
     end, 120))
   end

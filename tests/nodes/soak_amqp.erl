@@ -14,12 +14,12 @@ start(Opts) ->
     Starter = self(),
     spawn(fun() ->
         topology(Opts),
+        Readers = slow(Opts),
         [spawn(fun() -> worker(Opts) end) || _ <- lists:seq(1, 4)],
-        slow(Opts),
         [spawn(fun() -> publisher(Opts, I) end) || I <- [1, 2]],
         spawn(fun() -> churn(Opts) end),
         Starter ! {self(), ready},
-        timer:sleep(infinity)
+        doze(Readers)
     end),
     receive {_, ready} -> ok end.
 
@@ -83,14 +83,25 @@ work(Channel) ->
     end,
     work(Channel).
 
-%% Consumers whose connections nobody reads: the process that would is suspended for good.
+%% Consumers whose connections nobody reads: the process that would is suspended.
 slow(Opts = #{slow := Slow}) ->
     [begin
         Before = readers(),
         {_, Channel} = connect(Opts, [{recbuf, 16384}]),
         consume(Channel, slow_queue(I), true),
-        [true = erlang:suspend_process(P) || P <- readers() -- Before]
+        [Reader] = readers() -- Before,
+        true = erlang:suspend_process(Reader),
+        Reader
     end || I <- lists:seq(1, Slow)].
+
+%% Every second one of them reads for a moment now and then, the others never.
+doze(Readers) ->
+    timer:sleep(20000),
+    Awake = [R || {I, R} <- lists:zip(lists:seq(1, length(Readers)), Readers), I rem 2 =:= 0],
+    [erlang:resume_process(R) || R <- Awake],
+    timer:sleep(500),
+    [erlang:suspend_process(R) || R <- Awake],
+    doze(Readers).
 
 readers() ->
     [P || P <- processes(), is_reader(process_info(P, dictionary))].

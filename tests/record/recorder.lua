@@ -32,7 +32,7 @@ function M.start(opts)
   for i, node in ipairs(opts.nodes) do
     names[i] = node.name
   end
-  local self = setmetatable({ clock = system, watched = {}, figures = opts.figures, peaks = {},
+  local self = setmetatable({ clock = system, watched = {}, figures = opts.figures, values = {},
     fired = {}, events = {}, samples = 0 }, recorder_mt)
   for i, node in ipairs(opts.nodes) do
     self.watched[i] = self:watch(i, node)
@@ -106,16 +106,17 @@ function Recorder:begin(one)
   end)
 end
 
---- Reads the figures of the scenario, and keeps the highest of each.
+--- Reads the figures of the scenario.
 ---@async
 function Recorder:look()
   for _, figure in ipairs(self.figures) do
-    local peak = math.max(self.peaks[figure.name] or 0, figure.read and figure.read(self) or 0)
+    local most = figure.read and figure.read(self) or 0
     for _, one in ipairs(figure.source and self.watched or {}) do
       local value = one.target:eval(figure.source, {}, { timeout_ms = 10000 })
-      peak = math.max(peak, tonumber(value) or 0)
+      most = math.max(most, tonumber(value) or 0)
     end
-    self.peaks[figure.name] = peak
+    local values = self.values[figure.name] or {}
+    values[#values + 1], self.values[figure.name] = most, values
   end
   for i, one in ipairs(self.watched) do
     self:look_at_cpu(i, one)
@@ -140,16 +141,22 @@ local function percent(cpu_s, ms)
   return ("%.1f %% of a core"):format(cpu_s / math.max(1, ms) * 100000)
 end
 
+-- What a figure was: at the highest, or usually.
+local function value_of(figure, values)
+  table.sort(values)
+  return values[figure.is_usual and math.ceil(#values / 2) or #values] or 0
+end
+
 --- Ends the recording. Returns false when something was not there that ought to have been.
 ---@return boolean complete
 function Recorder:finish()
   local seen, complete = {}, true
   for i, figure in ipairs(self.figures) do
-    local peak = self.peaks[figure.name] or 0
-    seen[i] = { name = figure.name, peak = peak, at_least = figure.at_least }
-    complete = complete and peak >= figure.at_least
-    print(("  %-50s %10.1f  (at least %g) %s"):format(figure.name, peak, figure.at_least,
-      peak >= figure.at_least and "" or "MISSING"))
+    local value = value_of(figure, self.values[figure.name] or {})
+    seen[i] = { name = figure.name, value = value, at_least = figure.at_least }
+    complete = complete and value >= figure.at_least
+    print(("  %-50s %10.1f  (at least %g) %s"):format(figure.name, value, figure.at_least,
+      value >= figure.at_least and "" or "MISSING"))
   end
   print(("  samples %d, host %s"):format(self.samples,
     percent(own_cpu_s() - self.cpu_s, self:at_ms())))

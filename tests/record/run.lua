@@ -7,7 +7,8 @@
 --
 --   nodes     name, cookie and epmd_port of each node to watch
 --   figures   what must be there to be seen: { name, at_least, and source (Erlang for a number on
---             the nodes) or read (a Lua function) }; the highest value is kept and recorded
+--             the nodes) or read (a Lua function) }; the highest value is recorded, or with
+--             is_usual the median of all looks
 --   during    optional async function(deadline), which runs beside the recording
 --   expected  optional list of "NODE TYPE SUBJECT": what must fire, and nothing else may (default:
 --             nothing); in the order of the alphabet

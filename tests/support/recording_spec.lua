@@ -64,6 +64,28 @@ describe("changes", function()
     end)
   end
 
+  it("know rows that come back, and rows that hold their own key", function()
+    local series = {
+      { rows = { ["<1>"] = row("<1>"), ["<2>"] = row("<2>", { memory_kb = 5 }) } },
+      { rows = { ["<2>"] = row("<2>"), ["<3>"] = row("<3>", { parent = "<2>" }), x = "rows" } },
+      { rows = { ["<1>"] = row("<1>", { memory_kb = 7 }), ["<4>"] = row("<4>", { name = "<4>" }),
+        ["<5>"] = row("<5>", { ids = {} }), ["<6>"] = 6, x = { "rows" } } },
+      {},
+      { rows = { ["<2>"] = row("<2>"), ["<1>"] = { rows = "<1>" } } },
+      { rows = { ["<1>"] = row("<1>") }, ["<1>"] = row("<1>") },
+    }
+    local written, read, value, last = changes.past(), changes.past(), {}, {}
+    for i, new in ipairs(series) do
+      local change = changes.between(last, new, written)
+      value, last = changes.apply(value, through_json(change), read), new
+      assert.are.equal(json.encode(new), json.encode(value))
+      if i == 3 then -- no more than that its second field is 93 less than when it was there
+        local text = json.encode(change)
+        assert.is_truthy(text:find('"<1>",0,[[1,-93],0]', 1, true), text)
+      end
+    end
+  end)
+
   it("are nil where nothing changed", function()
     local one = { rows = { ["<1>"] = row("<1>") }, top = { "<1>" } }
     assert.is_nil(changes.between(one, { rows = { ["<1>"] = row("<1>") }, top = { "<1>" } }))
@@ -153,13 +175,13 @@ describe("a recording", function()
     local path = made("events", function(w)
       w:event(1500, 2, "down", { code = "ECLOSED", err = "ECLOSED: gone" })
       w:event(2500, 2, "restarted")
-      w:close({ figures = { { name = "restarts", peak = 1 } } })
+      w:close({ figures = { { name = "restarts", value = 1 } } })
     end)
     local all = entries(path)
     assert.are.equal("events", all[1].v.scenario)
     assert.are.same({ kind = "down", info = { code = "ECLOSED", err = "ECLOSED: gone" } }, all[2].v)
     assert.are.same({ kind = "restarted" }, all[3].v)
-    assert.are.equal(1, all[4].v.figures[1].peak)
+    assert.are.equal(1, all[4].v.figures[1].value)
   end))
 
   it("is refused when it was cut short", support.async(function()
