@@ -335,7 +335,8 @@ What to look for:
 A deploy adds tens of thousands of atoms at once, and load adds processes and ports together: a jump
 alone is no leak. Compare two readings before you judge.]],
   metrics = {
-    metric("memory_utilization_pct", "%", "resident memory against the smallest limit"),
+    fields.nullable(metric("memory_utilization_pct", "%", "resident memory against the smallest "
+      .. "limit")),
     metric("process_utilization_pct", "%", "of the limit"),
     metric("port_utilization_pct", "%", "of the limit"),
     metric("atom_utilization_pct", "%", "of the limit"),
@@ -357,9 +358,11 @@ alone is no leak. Compare two readings before you judge.]],
     mb("memory_binary_mb"),
     mb("memory_ets_mb"),
     mb("memory_code_mb"),
-    mb("memory_rss_mb", "resident memory of the OS process"),
-    mb("memory_limit_mb", "the smallest of the machine's memory and its cgroups' limits"),
-    { name = "memory_basis", type = "string", doc = "what memory_utilization_pct counts" },
+    fields.nullable(mb("memory_rss_mb", "resident memory of the OS process")),
+    fields.nullable(mb("memory_limit_mb",
+      "the smallest of the machine's memory and its cgroups' limits")),
+    { name = "memory_basis", type = "string", nullable = true,
+      doc = "what memory_utilization_pct counts" },
     count("uptime_s", "seconds"),
     count("mono_ms", "the node's monotonic clock"),
     { name = "code_server_answers", type = "boolean", doc = "false: it does not load the modules "

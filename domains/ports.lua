@@ -53,11 +53,15 @@ local function bytes(name, doc)
   return { name = name, type = "integer", unit = "bytes", doc = doc }
 end
 
+local INPUT = bytes("input_bytes", "that came in through it")
+local OUTPUT = bytes("output_bytes", "that were written to it, the queue included")
+
 local ID = text("id", "#Port<0.12>")
 local NAME = text("name", "the driver (tcp_inet), or a program's command")
 local OWNER = { name = "connected_pid", type = "string", nullable = true, doc = "its owner" }
 local OS_PID = count("os_pid", "of the program behind it; null when there is none", true)
-local MEMORY = { name = "memory_kb", type = "integer", unit = "KiB", doc = "the queue included" }
+local MEMORY = { name = "memory_kb", type = "integer", unit = "KiB",
+  doc = "of the port itself, without what is queued" }
 local QUEUE = bytes("queue_size", "taken from writers and not written yet")
 
 local function optional(field)
@@ -82,8 +86,8 @@ local CALLBACKS = {
         .. "#Port<0.12>" },
     },
     returns = {
-      optional(ID), optional(NAME), optional(OWNER), optional(bytes("input_bytes")),
-      optional(bytes("output_bytes")), optional(OS_PID), optional(QUEUE), optional(MEMORY),
+      optional(ID), optional(NAME), optional(OWNER), optional(INPUT), optional(OUTPUT),
+      optional(OS_PID), optional(QUEUE), optional(MEMORY),
       optional(text("error", "port_not_found")),
     },
     doc = "One port, now. An unknown one, or one that was closed, gives "
@@ -100,9 +104,9 @@ local CALLBACKS = {
       },
     },
     returns = {
-      list = true, ID, NAME, OWNER, bytes("input_bytes"), bytes("output_bytes"), MEMORY, QUEUE,
+      list = true, ID, NAME, OWNER, INPUT, OUTPUT, MEMORY, QUEUE,
     },
-    doc = "The ports that lead in one order, as the last sweep of the node saw them (swept_at).",
+    doc = "The ports that lead in one order, as the last sweep of the node saw them (sampled_at).",
     run = calls.top,
   },
 }

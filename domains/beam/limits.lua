@@ -17,6 +17,7 @@ local function show(value, unit)
 end
 
 --- A rule that compares a share with its limit: warning at 80 %, critical at 90 %, over below 75 %.
+--- What is held stays while the share is not known.
 ---@param opts { subject: string, pct: string, value: string, limit: string, unit: string }
 --- Keys of the snapshot; `value` and `limit` are what the share is of.
 ---@return fun(history, node, held): table?
@@ -26,9 +27,9 @@ function M.limit(opts)
     local data = sample and sample.data or {}
     local pct = trends.number(data, opts.pct)
     local value, limit = trends.number(data, opts.value), trends.number(data, opts.limit)
-    local bound = held[opts.subject] and CLEAR_PCT or WARNING_PCT
-    if not pct or pct < bound then
-      return nil
+    local before = held[opts.subject]
+    if not pct or pct < (before and CLEAR_PCT or WARNING_PCT) then
+      return not pct and before or nil
     end
     local per_s = history:rate(opts.value, 60)
     local eta_s = per_s and per_s > 0 and value and limit

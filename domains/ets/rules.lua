@@ -1,5 +1,6 @@
 --- The rules of the ets domain: one table that grows, and tables that become more and more.
 
+local groups = require("domains.node.groups")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
 
@@ -65,22 +66,30 @@ local function growth(history, node)
   return findings
 end
 
--- The name of which there are most new tables since the oldest pass that is kept.
-local function group_that_grows(history, found)
-  local before, oldest = {}, history:sweeps()[1]
-  for _, group in ipairs(oldest and oldest.tables and oldest.tables.groups or {}) do
-    before[group.name] = group.count
-  end
-  local leader, most = nil, 0
+local function count_of(found, name)
   for _, group in ipairs(found.groups) do
-    local more = group.count - (before[group.name] or 0)
-    if more > most then
-      leader, most = group, more
+    if group.name == name then
+      return group.count
     end
   end
-  return leader
 end
 
+local function count_finding(seen, found, data, name)
+  local count = count_of(found, name)
+  return {
+    subject = name, severity = "warning", value = seen.now, unit = "tables",
+    threshold = seen.before, per_s = seen.per_s,
+    summary = ("%s tables, %s %s before%s"):format(units.format_count(seen.now),
+      units.format_count(seen.before), units.format_duration(seen.seconds * 1000),
+      count and ("; %s of them are called %s"):format(units.format_count(count), name) or ""),
+    figures = {
+      trends.figure("table_count", seen.now, "tables", seen.before),
+      trends.figure("total_memory_mb", data.total_memory_mb, "MiB", seen.first.total_memory_mb),
+    },
+  }
+end
+
+-- A finding per name of which there are more and more.
 local function table_count(history, node, held)
   local found, data = newest(history)
   local seen = found and not trends.is_quiet(history, node)
@@ -88,20 +97,11 @@ local function table_count(history, node, held)
   if not seen or trends.is_explained(seen, seen.first, data, LOADS) then
     return nil
   end
-  local group = group_that_grows(history, found)
-  local subject = next(held) or (group and group.name) or "tables"
-  return {
-    subject = subject, severity = "warning", value = seen.now, unit = "tables",
-    threshold = seen.before, per_s = seen.per_s,
-    summary = ("%s tables, %s %s before%s"):format(units.format_count(seen.now),
-      units.format_count(seen.before), units.format_duration(seen.seconds * 1000),
-      group and ("; %s of them are called %s"):format(units.format_count(group.count), group.name)
-        or ""),
-    figures = {
-      trends.figure("table_count", seen.now, "tables", seen.before),
-      trends.figure("total_memory_mb", data.total_memory_mb, "MiB", seen.first.total_memory_mb),
-    },
-  }
+  local findings = {}
+  for i, name in ipairs(groups.growing(history, "tables", held)) do
+    findings[i] = count_finding(seen, found, data, name)
+  end
+  return findings
 end
 
 local INVESTIGATE_GROWTH = [[

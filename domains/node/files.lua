@@ -1,4 +1,7 @@
 --- How many file descriptors a node's OS process has open, and how many it may.
+---
+--- When it may open no more, its own folder cannot be read either: then as many are open as it may
+--- have, by the limit that was read last, or else the one that the node found when it started.
 
 local patience = require("domains.node.patience")
 
@@ -8,6 +11,11 @@ local M = {}
 local READ = [[
 {case prim_file:list_dir("/proc/self/fd") of
    {ok, Names} -> length(Names) - 1;
+   {error, emfile} ->
+     case lists:keyfind(max_fds, 1, lists:append(erlang:system_info(check_io))) of
+       {_, Most} -> {full, Most};
+       false -> undefined
+     end;
    _ -> undefined
  end,
  case prim_file:read_file("/proc/self/limits") of
@@ -30,7 +38,13 @@ local function read_files(target, deadline)
   if not answer then
     return nil, err, code
   end
-  return { count = type(answer[1]) == "number" and answer[1] or nil, limit = M.limit(answer[2]) }
+  local count, memo = answer[1], target.memo
+  if type(count) == "table" then
+    local limit = memo.fd_limit or count[2]
+    return { count = limit, limit = limit }
+  end
+  memo.fd_limit = M.limit(answer[2])
+  return { count = type(count) == "number" and count or nil, limit = memo.fd_limit }
 end
 
 --- Reads both from the node.

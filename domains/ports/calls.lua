@@ -4,6 +4,7 @@ local json = require("runtime.json")
 local names = require("runtime.names")
 local ports = require("runtime.sweep.ports")
 local source = require("domains.ports.source")
+local units = require("runtime.units")
 
 local M = {}
 
@@ -78,7 +79,7 @@ function M.top(target, limit, sort_by)
   end
   return rows, {
     total = found.total, skipped = found.skipped, took_ms = found.took_ms,
-    swept_at = pass.swept_at,
+    swept_at = pass.swept_at, sampled_at = units.format_time(pass.swept_at),
   }
 end
 

@@ -1,6 +1,7 @@
 --- The rules of the ports domain: limits, slow growth, and writers that are blocked
 --- (domains/ports/writers.lua).
 
+local groups = require("domains.node.groups")
 local limits = require("domains.beam.limits")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
@@ -12,8 +13,6 @@ local PORTS = { key = "port_count", limit_key = "port_limit", floor = 200,
   loads = { "process_count" } }
 local FILES = { key = "fd_count", limit_key = "fd_limit", floor = 100,
   loads = { "process_count" } }
-local LEAST_SPAN_MS = 60000 -- from the first pass to the last, to say which group grows
-local LEAST_SHARE = 0.25
 
 -- Growth that is no load: what serves a connection is a process, so where processes became more by
 -- half as many or more, it is load that grows.
@@ -32,46 +31,6 @@ local function both(history, node)
   local files = growth_of(history, node, FILES)
   local is_same = ports and files and ports.per_s >= files.per_s / 2
   return ports, files, is_same
-end
-
--- How many ports of each group there are in a pass.
-local function counts(pass)
-  local by_name = {}
-  for _, group in ipairs(pass.groups) do
-    by_name[group.name] = group.count
-  end
-  return by_name
-end
-
-local function names_of(held)
-  local list = {}
-  for name in pairs(held) do
-    list[#list + 1] = name
-  end
-  return list
-end
-
--- The groups with a quarter or more of the new ports since the oldest pass that is kept; one that
--- is held stays while it grows at all.
-local function groups_that_grow(history, held)
-  local passes = {}
-  for _, pass in ipairs(history:sweeps()) do
-    passes[#passes + 1] = pass.ports
-  end
-  local first, last = passes[1], passes[#passes]
-  if not first or last.mono_ms - first.mono_ms < LEAST_SPAN_MS then
-    return next(held) and names_of(held) or { "ports" }
-  elseif last.total <= first.total then
-    return names_of(held)
-  end
-  local before, list = counts(first), {}
-  for _, group in ipairs(last.groups) do
-    local more = group.count - (before[group.name] or 0)
-    if more > 0 and (held[group.name] or more >= LEAST_SHARE * (last.total - first.total)) then
-      list[#list + 1] = group.name
-    end
-  end
-  return list[1] and list or { "ports" }
 end
 
 local function grown(growth, subject, what, unit, key)
@@ -94,7 +53,7 @@ function M.port_growth(history, node, held)
     return nil
   end
   local list = {}
-  for i, group in ipairs(groups_that_grow(history, held)) do
+  for i, group in ipairs(groups.growing(history, "ports", held)) do
     list[i] = grown(ports, group, group == "ports" and "ports" or ("ports, among them %s,")
       :format(group), "ports", "port_count")
   end

@@ -25,14 +25,20 @@ Rows = lists:append(lists:map(Row, lists:sublist(Ports, Most))),
 ]==]
 
 --- One port, of the form #Port<0.N>: no atom comes of it. Binding: Id. `port_info/1` leaves out the
---- queue and the memory: they are asked for by name.
+--- queue and the memory: they are asked for by name. What a socket has received it counts itself.
 M.INFO = PRELUDE .. [==[
 try erlang:list_to_port(binary_to_list(Id)) of
   P ->
     case [erlang:port_info(P, I)
       || I <- [name, connected, input, output, os_pid, queue_size, memory]] of
       [{_, Name}, {_, Owner}, {_, In}, {_, Out}, {_, OsPid}, {_, Queue}, {_, Memory}] ->
-        {list_to_binary(erlang:port_to_list(P)), Bytes(Name), Owner, In, Out, OsPid, Queue, Memory};
+        IsSocket = lists:member(Name, ["tcp_inet", "udp_inet", "sctp_inet"]),
+        Received = case IsSocket andalso prim_inet:getstat(P, [recv_oct]) of
+          {ok, [{_, N}]} -> N;
+          _ -> In
+        end,
+        {list_to_binary(erlang:port_to_list(P)), Bytes(Name), Owner, Received, Out, OsPid, Queue,
+          Memory};
       _ -> none
     end
 catch error:_ -> none

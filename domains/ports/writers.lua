@@ -51,6 +51,15 @@ local function finding(subject, ms, summary, figures, pid)
   }
 end
 
+-- Another node, or what the node prints to: a port that concerns more than its writers.
+local function what_is(row)
+  if row.peer then
+    return "connection to " .. row.peer
+  end
+  local descriptor = row.name:match("^%d+/(%d+)$")
+  return descriptor == "1" and "standard output" or descriptor == "2" and "standard error" or nil
+end
+
 local function queue_figure(row)
   return { trends.figure("queue_size", row.queue_size, "bytes") }
 end
@@ -64,10 +73,11 @@ end
 local function add_registered(list, passes, told)
   local found = passes[#passes] and passes[#passes].ports
   for _, sender in ipairs(found and found.senders or {}) do
-    local ms = sender.name and standing(passes, sender, same_sender) or 0
+    local row = found.rows[sender.ports[1]]
+    local is_told_by_port = row and what_is(row)
+    local ms = sender.name and not is_told_by_port and standing(passes, sender, same_sender) or 0
     if ms >= STUCK_MS then
       told[sender.pid] = true
-      local row = found.rows[sender.ports[1]]
       list[#list + 1] = finding(sender.name, ms, ("%s %s is blocked while it writes to %s, in %s")
         :format(sender.name, sender.pid, row and described(row) or "a port",
           sender.current_function), { trends.figure("message_queue", sender.message_queue,
@@ -91,20 +101,12 @@ local function writers_by_port(passes)
   return by_port
 end
 
-local function what_is(row)
-  if row.peer then
-    return "connection to " .. row.peer
-  end
-  local descriptor = row.name:match("^%d+/(%d+)$")
-  return descriptor == "1" and "standard output" or descriptor == "2" and "standard error" or nil
-end
-
 local function add_ports(list, passes, by_port)
   local found = passes[#passes].ports
   for _, id in ipairs(found.top.queue) do
     local row, of = found.rows[id], by_port[id] or { count = 0 }
-    local what = row.queue_size > 0 and not of.is_told and what_is(row)
-    local ms = what and standing(passes, row, same_queue) or 0
+    local what = what_is(row)
+    local ms = what and row.queue_size > 0 and standing(passes, row, same_queue) or 0
     if ms >= STUCK_MS then
       list[#list + 1] = finding(what, ms, ("%s %s: %s wait, and nothing is read"):format(what, id,
         units.format_size(row.queue_size)), queue_figure(row), row.connected_pid)

@@ -4,6 +4,7 @@ local json = require("runtime.json")
 local names = require("runtime.names")
 local source = require("domains.sup.source")
 local supervisors = require("runtime.sweep.supervisors")
+local units = require("runtime.units")
 
 local M = {}
 
@@ -93,6 +94,7 @@ function M.list(target)
   end
   return rows, {
     total = found.total, skipped = found.skipped, partial = partial, swept_at = pass.swept_at,
+    sampled_at = units.format_time(pass.swept_at),
     truncated = found.total > #rows,
   }
 end

@@ -12,7 +12,7 @@ local BUDGET_MS = 5000
 local TIMEOUT_MS = 15000
 local GROUPS = 20
 local ORDERS = {
-  input = "input_bytes", output = "output_bytes", memory = "memory_kb", queue = "queue_size",
+  input = "input_bytes", output = "output_bytes", memory = "memory_bytes", queue = "queue_size",
 }
 
 ---@class sweep.PortRow
@@ -20,9 +20,10 @@ local ORDERS = {
 ---@field name string The driver's, or a program with its arguments; `0/1` is a pair of descriptors.
 ---@field subject string The name, without the program's arguments.
 ---@field connected_pid? string
----@field input_bytes number
+---@field input_bytes number Read from it; of a socket, what it has received.
 ---@field output_bytes number Written to it, the queue included.
 ---@field queue_size number Bytes that it has not written yet.
+---@field memory_bytes number
 ---@field memory_kb number
 ---@field peer? string The node that it connects to.
 ---@field remote? string The other end of a TCP connection: `10.0.0.5:5432`, `[::1]:5432`.
@@ -32,7 +33,8 @@ local ORDERS = {
 ---@field name? string Its registered name.
 ---@field message_queue number
 ---@field current_function string
----@field ports string[] Of those with a queue, which it owns, is linked to or monitors.
+---@field ports string[] Of those with a queue: which it owns, is linked to or monitors, or which
+--- its stack says. Empty where none is known.
 ---@field reductions number
 
 ---@class sweep.Ports: sweep.Result
@@ -59,6 +61,8 @@ function M.new(opts)
       Names = 200,
       Each = 100,
       MostRegistered = 2000,
+      MostProcesses = 50000,
+      MostStacks = 8,
     },
     tracked = { "queue_size", "memory_kb" },
   }, part_mt)
@@ -97,6 +101,7 @@ local function read_row(tuple)
     connected_pid = M.pid(tuple[3]),
     input_bytes = tuple[4],
     output_bytes = tuple[5],
+    memory_bytes = tuple[6],
     memory_kb = math.floor(tuple[6] / 1024 + 0.5),
     queue_size = tuple[7],
     peer = text_or_nil(tuple[8]),

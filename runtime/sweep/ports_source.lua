@@ -4,12 +4,14 @@
 --- `erl_eval` runs once per chunk, per distinct name, and per port that is told of.
 ---
 --- Of the ports with the longest queues it also finds who waits to write to them. Candidates are
---- the owner of each, what is linked to it, what monitors it and the registered processes (which
---- port an other one waits for is not to be seen); a linked helper asks them, since one of them may
---- not answer.
+--- the owner of each, what is linked to it, what monitors it and the registered processes; and on a
+--- node that has not too many, all that are suspended. Which port these wait for is on their
+--- stacks; few of those are read, since what is printed of one may be some 100 KB. Linked helpers
+--- ask, since who is asked may not answer.
 
 -- Bindings: Top, Budget (ms), Patience (ms for the candidates), Names (distinct names that are
--- counted of one chunk), Each (candidates of one port), MostRegistered.
+-- counted of one chunk), Each (candidates of one port), MostRegistered, MostProcesses,
+-- MostStacks.
 return [==[
 Now = fun() -> erlang:monotonic_time(microsecond) end,
 Start = Now(),
@@ -25,6 +27,21 @@ First = fun(L) -> lists:sublist(lists:reverse(lists:sort(L)), Top) end,
 %% What is gone is `undefined`, which sorts before all that is not.
 Best = fun(Ports, Item, So) ->
   [X || {{_, V}, _} = X <- First(So ++ First(lists:zip(Read(Ports, Item), Ports))), V > 0]
+end,
+%% What a socket has received is not in its port's input: it counts that itself.
+IsSocket = fun(Name) ->
+  Name =:= "tcp_inet" orelse Name =:= "udp_inet" orelse Name =:= "sctp_inet"
+end,
+BestIn = fun(Ports, Infos, So) ->
+  Keyed = lists:zip(Infos, Ports),
+  Sockets = proplists:get_all_values({name, "tcp_inet"}, Keyed)
+    ++ proplists:get_all_values({name, "udp_inet"}, Keyed)
+    ++ proplists:get_all_values({name, "sctp_inet"}, Keyed),
+  Stats = lists:zipwith(fun prim_inet:getstat/2, Sockets,
+    lists:duplicate(length(Sockets), [recv_oct])),
+  Received = [{{input, N}, P} || {{ok, [{recv_oct, N}]}, P} <- First(lists:zip(Stats, Sockets)),
+    N > 0],
+  Best(Ports -- Sockets, input, So ++ Received)
 end,
 Count = fun(Infos, So) ->
   Distinct = lists:usort(Infos),
@@ -46,9 +63,9 @@ Walk = fun
           true -> lists:split(1000, Ports);
           false -> {Ports, []}
         end,
-        Walk(Rest, max(0, Left - 1000), {Count(Read(Chunk, name), Groups),
-          Best(Chunk, input, Ins), Best(Chunk, output, Outs), Best(Chunk, memory, Mems),
-          Best(Chunk, queue_size, Queues)})
+        Infos = Read(Chunk, name),
+        Walk(Rest, max(0, Left - 1000), {Count(Infos, Groups), BestIn(Chunk, Infos, Ins),
+          Best(Chunk, output, Outs), Best(Chunk, memory, Mems), Best(Chunk, queue_size, Queues)})
     end
 end,
 All = erlang:ports(),
@@ -69,8 +86,13 @@ end,
 Row = fun(P) ->
   case [erlang:port_info(P, I) || I <- [name, connected, input, output, memory, queue_size]] of
     [{_, Name}, {_, Owner}, {_, In}, {_, Out}, {_, Mem}, {_, Queue}] ->
-      [{list_to_binary(erlang:port_to_list(P)), Bytes(Name), Owner, In, Out, Mem, Queue,
-        proplists:get_value(P, Dist), case Name of "tcp_inet" -> Remote(P); _ -> undefined end}];
+      Received = case IsSocket(Name) andalso prim_inet:getstat(P, [recv_oct]) of
+        {ok, [{_, N}]} -> N;
+        _ -> In
+      end,
+      Id = list_to_binary(erlang:port_to_list(P)),
+      [{Id, Bytes(Name), Owner, Received, Out, Mem, Queue, proplists:get_value(P, Dist),
+        case Name of "tcp_inet" -> Remote(P); _ -> undefined end}];
     _ -> []
   end
 end,
@@ -108,6 +130,48 @@ Look = fun(Q, On) ->
     _ -> []
   end
 end,
+Ask = fun(Work) ->
+  Me = self(),
+  Tag = make_ref(),
+  {Helper, Ref} = spawn_opt(fun() -> Me ! {Tag, Work()} end, [link, monitor]),
+  receive
+    {Tag, Found} -> demonitor(Ref, [flush]), Found;
+    {'DOWN', Ref, _, _, _} -> receive {Tag, Found} -> Found after 0 -> late end
+  after Patience ->
+    unlink(Helper),
+    exit(Helper, kill),
+    demonitor(Ref, [flush]),
+    late
+  end
+end,
+Suspended = fun() ->
+  case erlang:system_info(process_count) > MostProcesses of
+    true -> [];
+    false ->
+      Everyone = processes() -- [self()],
+      Statuses = lists:zipwith(fun erlang:process_info/2, Everyone,
+        lists:duplicate(length(Everyone), status)),
+      Keyed = lists:zip(Statuses, Everyone),
+      lists:sublist(proplists:get_all_values({status, suspended}, Keyed), 5000)
+  end
+end,
+%% The port that a suspended process writes to is an argument on its stack.
+WaitedFor = fun(Q, Patterns) ->
+  case process_info(Q, backtrace) of
+    {_, Text} ->
+      case binary:match(Text, Patterns) of
+        {At, Length} -> [binary:part(Text, At + 1, Length - 2)];
+        nomatch -> []
+      end;
+    _ -> []
+  end
+end,
+WithPorts = fun(Found) ->
+  {Without, With} = lists:partition(fun(Sender) -> element(5, Sender) =:= [] end, Found),
+  {Some, Rest} = lists:split(min(MostStacks, length(Without)), Without),
+  Patterns = [list_to_binary([" ", erlang:port_to_list(P), "\n"]) || {_, P} <- Queues],
+  With ++ Rest ++ [setelement(5, S, WaitedFor(element(1, S), Patterns)) || S <- Some]
+end,
 Senders = case Queues of
   [] -> [];
   _ ->
@@ -118,19 +182,14 @@ Senders = case Queues of
       ({Q, none}, Acc) -> maps:put(Q, maps:get(Q, Acc, []), Acc);
       ({Q, P}, Acc) -> maps:put(Q, [P | maps:get(Q, Acc, [])], Acc)
     end, #{}, Pairs ++ Others),
-    Me = self(),
-    Tag = make_ref(),
-    {Helper, Ref} = spawn_opt(fun() ->
-      Me ! {Tag, lists:append([Look(Q, On) || {Q, On} <- maps:to_list(Of)])}
-    end, [link, monitor]),
-    receive
-      {Tag, Found} -> demonitor(Ref, [flush]), Found;
-      {'DOWN', Ref, _, _, _} -> receive {Tag, Found} -> Found after 0 -> late end
-    after Patience ->
-      unlink(Helper),
-      exit(Helper, kill),
-      demonitor(Ref, [flush]),
-      late
+    case Ask(fun() -> lists:append([Look(Q, On) || {Q, On} <- maps:to_list(Of)]) end) of
+      late -> late;
+      Known ->
+        case Ask(fun() -> WithPorts(Known ++ lists:append([Look(Q, []) || Q <- Suspended(),
+          not is_map_key(Q, Of)])) end) of
+          late -> Known;
+          Told -> Told
+        end
     end
 end,
 Finished = Now(),

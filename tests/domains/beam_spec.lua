@@ -120,6 +120,35 @@ for _, language in ipairs({ "Erlang", "Elixir" }) do
         "terms")
     end))
 
+    it("counts who waits for a scheduler, dirty ones too", support.async(function()
+      local n, get, d, ctx = start({ name = "beam1", elixir = opts.elixir,
+        args = { "+SDcpu", "1:1", "+SDio", "1" } })
+      assert(d:snapshot(ctx))
+      -- No file can be read once the dirty schedulers are taken.
+      n:eval("[code:ensure_loaded(M) || M <- [fl, erts_debug, timer]].")
+      n:eval([==[
+        fl:spins(40), [spawn(fun() -> erts_debug:dirty_cpu(wait, 30000) end) || _ <- [1, 2, 3, 4]],
+        [spawn(fun() -> erts_debug:dirty_io(wait, 30000) end) || _ <- [1, 2, 3, 4, 5]],
+        timer:sleep(300).]==])
+      local function waiting()
+        local cpu, io = n:eval("lists:sublist(lists:reverse("
+          .. "erlang:statistics(run_queue_lengths_all)), 2)."):match("^%[(%d+),(%d+)%]$")
+        cpu, io = io, cpu -- those of dirty IO are the last
+        return n:number("erlang:statistics(run_queue)."), tonumber(cpu), tonumber(io)
+      end
+      local normal, cpu, io = waiting()
+      assert.is_true(normal > 20 and cpu >= 3 and io >= 4, ("%d %d %d"):format(normal, cpu, io))
+      local data = assert(d:snapshot(ctx))
+      near(normal, data.scheduler_run_queue, 10, "scheduler_run_queue")
+      near(cpu, data.dirty_cpu_run_queue, 1, "dirty_cpu_run_queue")
+      near(io, data.dirty_io_run_queue, 1, "dirty_io_run_queue")
+      normal, cpu, io = waiting()
+      local schedulers = get("beam_get_schedulers")
+      near(normal, schedulers.run_queue, 10, "run_queue")
+      near(cpu, schedulers.dirty_cpu_run_queue, 1, "dirty_cpu_run_queue")
+      near(io, schedulers.dirty_io_run_queue, 1, "dirty_io_run_queue")
+    end))
+
     it("knows the node's versions", support.async(function()
       local n, get = start(opts)
       local system = get("beam_get_system")
@@ -127,7 +156,10 @@ for _, language in ipairs({ "Erlang", "Elixir" }) do
       assert.are.equal(n:bytes("erlang:system_info(otp_release)."), system.otp_release)
       assert.are.equal(opts.elixir and n:bytes("'Elixir.System':version().") or json.null,
         system.elixir_version)
-      assert.are.equal(8, system.wordsize)
+      assert.are.equal(n:number("erlang:system_info(wordsize)."), system.wordsize)
+      assert.are.equal(n:bytes("erlang:system_info(version)."), system.erts_version)
+      assert.are.equal(n:number("erlang:system_info(schedulers_online)."),
+        system.schedulers_online)
       near(n:number("element(1, erlang:statistics(wall_clock)) div 1000."),
         system.uptime_seconds, 1, "uptime")
       local info = get("get_node_info")
@@ -149,6 +181,18 @@ for _, language in ipairs({ "Erlang", "Elixir" }) do
       assert.are.equal("Shop.Orders", top.processes[1].name)
       assert.are.equal(20000, top.processes[1].message_queue)
       assert.are.equal("second", top.processes[2].name)
+      for i, name in ipairs({ "'Elixir.Shop.Orders'", "second" }) do
+        local row = top.processes[i]
+        local pid, memory, queue, reductions, where, status = n:bytes(([==[
+          P = whereis(%s), [M, Q, R, {A, B, C}, S] = [element(2, process_info(P, I))
+            || I <- [memory, message_queue_len, reductions, current_function, status]],
+          io_lib:format("~p ~b ~b ~b ~s:~s/~b ~p", [P, M, Q, R, A, B, C, S]).]==]):format(name))
+          :match("^(%S+) (%d+) (%d+) (%d+) (%S+) (%S+)$")
+        assert.are.same({ pid, math.floor(memory / 1024 + 0.5), tonumber(queue), where, status },
+          { row.pid, row.memory_kb, row.message_queue, row.current_function, row.status })
+        near(tonumber(reductions), row.reductions, 500, "reductions")
+        assert.are.equal(0, row.message_queue_per_s)
+      end
       near(n:number("erlang:system_info(process_count)."), top.total_processes, 2, "processes")
       assert.are.same({ total = top.total_processes, returned = 3, skipped = 0,
         took_ms = meta.took_ms }, meta)

@@ -31,9 +31,12 @@ local function life(seconds, memory_kb, opts)
     end,
     pass = function(t)
       local orders = row("orders", math.floor(memory_kb(t)), opts.row)
-      local groups = opts.groups and opts.groups(t) or {}
+      local groups, total = opts.groups and opts.groups(t) or {}, 0
+      for _, group in ipairs(groups) do
+        total = total + group.count
+      end
       return { tables = {
-        rows = { orders = orders, still = row("still", 90000) }, total = 60, skipped = 0,
+        rows = { orders = orders, still = row("still", 90000) }, total = total, skipped = 0,
         top = { memory = { "orders", "still" }, size = { "orders", "still" } }, groups = groups,
         tracked = { "memory_kb", "size" },
       } }
@@ -127,6 +130,39 @@ describe("ets_table_count", function()
       end,
     }))
   end
+
+  it("knows two names that become more, and when one of them ends", function()
+    local function carts(t)
+      return math.min(t, 2700)
+    end
+    local found = run("ets_table_count", life(4500, function() return 100 end, {
+      data = function(t) return { table_count = 50 + carts(t) + t } end,
+      groups = function(t)
+        return { { name = "session_cache", count = t }, { name = "cart", count = carts(t) },
+          { name = "code", count = 50 } }
+      end,
+    }))
+    local function subjects(list)
+      local names = {}
+      for i, finding in ipairs(list) do
+        names[i] = finding.subject
+      end
+      table.sort(names)
+      return table.concat(names, ", ")
+    end
+    assert.equal("cart, session_cache", subjects(found[2700]))
+    assert.equal("session_cache", subjects(found[3300]))
+    assert.equal("session_cache", subjects(found[4500]))
+  end)
+
+  it("ends some time after the last one was made, or at once when they are gone", function()
+    local found = counted(4200, function(t) return 100 + math.min(t, 2400) end)
+    assert.equal(1, #found[2400])
+    assert.equal(0, #found[3600])
+    found = counted(2600, function(t) return t < 2400 and 100 + t or 100 end)
+    assert.equal(1, #found[2390])
+    assert.equal(0, #found[2410])
+  end)
 
   it("finds tables that become more and more, and names whose", function()
     local found = counted(2400, function(t) return 100 + t end)

@@ -129,6 +129,11 @@ for kind, opts in pairs({ Erlang = {}, Elixir = { elixir = true } }) do
       local rows, meta = get("ets_top_tables", 2)
       assert.are.equal(2, #rows)
       assert.are.same({ "few_large", "many_small" }, { rows[1].name, rows[2].name })
+      for _, row in ipairs(rows) do
+        local own = n:bytes(("fl_ets:own_row(%q)."):format(row.id))
+        assert.are.equal(own, ("%s %s %s %s %d %d %s %s"):format(row.id, row.name, row.type,
+          row.protection, row.size, row.memory_kb, row.owner, row.compressed))
+      end
       assert.matches("^20..%-", meta.sampled_at)
       assert.are.equal("many_small", get("ets_top_tables", 1, "size")[1].name)
       assert.are.equal("small_owner", get("ets_top_tables", 1, "size")[1].owner_name)

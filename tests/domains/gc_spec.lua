@@ -61,6 +61,9 @@ for kind, opts in pairs({ Erlang = {}, Elixir = { elixir = true } }) do
       for i = 2, 3 do
         assert.is_true(rows[i - 1].total_heap_size_kb >= rows[i].total_heap_size_kb)
       end
+      n:eval("[holder ! N || N <- lists:seq(1, 7)].")
+      assert(ctx.sweep:once())
+      local compared = 0
       for _, row in ipairs(get("gc_top_processes", 50)) do
         local name = ({ largest = "largest", ["Shop.Routes"] = "'Elixir.Shop.Routes'",
           holder = "holder" })[row.name]
@@ -73,8 +76,13 @@ for kind, opts in pairs({ Erlang = {}, Elixir = { elixir = true } }) do
           assert.are.same({ kib(heap), kib(total), tonumber(minor), tonumber(full), kib(binary) },
             { row.heap_size_kb, row.total_heap_size_kb, row.minor_gcs, row.fullsweep_after,
               row.binary_kb }, row.name)
+          assert.are.equal(n:bytes(("pid_to_list(whereis(%s))."):format(name)), row.pid)
+          assert.are.equal(n:number(("element(2, process_info(whereis(%s), message_queue_len)).")
+            :format(name)), row.message_queue_len)
+          compared = compared + 1
         end
       end
+      assert.are.equal(3, compared)
       for _, callback in ipairs(d:callbacks()) do
         if callback.name:find("^gc_") then
           beam.check_returns(callback, (get(callback.name)))

@@ -123,10 +123,18 @@ for kind, subject in pairs({ port = "ports", fd = "file descriptors" }) do
       assert.is_true(math.abs(finding.eta_s - 1800) < 100, finding.eta_s)
     end)
 
-    it("says nothing of a share that could not be read", function()
+    it("says nothing of a share that could not be read, and lets nothing go for it", function()
+      local null = require("runtime.json").null
       assert.are.equal(0, lives.count(run(kind .. "_limit", { seconds = 60, data = function()
-        return { [kind .. "_utilization_pct"] = require("runtime.json").null }
+        return { [kind .. "_utilization_pct"] = null }
       end })))
+      local found = run(kind .. "_limit", { seconds = 300, hold_s = 20, data = function(t)
+        local data = used(t < 250 and 91 or 60)
+        data[kind .. "_utilization_pct"] = t >= 100 and t < 200 and null or t < 200 and 91 or 60
+        return data
+      end })
+      assert.are.same({ 1, 1, "critical", 91, 0 }, { #found[90], #found[190],
+        found[190][1].severity, found[190][1].value, #found[200] })
     end)
   end)
 end

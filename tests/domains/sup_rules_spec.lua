@@ -50,6 +50,9 @@ local function live(type_name, life)
       sweep = { mono_ms = result.mono_ms, swept_at = t * 1000, supervisors = result } })
     local list = rule.when(h, { name = "n", uptime_s = data.uptime_s }, {}) or {}
     found[t] = list[1]
+    if life.each then
+      life.each(t, list)
+    end
     since = list[1] and (since or t) or nil
     longest = math.max(longest, since and t - since or -1)
   end
@@ -87,6 +90,49 @@ describe("child_growth", function()
     assert.are.equal("critical", select(2, growth(function(t)
       return 100 + 50 * t
     end))[3600].severity)
+  end)
+
+  -- When each of the supervisors was found, first and last; `ends` is until when each leaks.
+  local function stood(ends)
+    local first, last = {}, {}
+    local function leaked(t, end_s)
+      return 100 + 5 * math.min(t, end_s)
+    end
+    live("child_growth", {
+      seconds = 6000, every = 30,
+      found = function(t)
+        local rows = {}
+        for name, end_s in pairs(ends) do
+          rows[#rows + 1] = row({ pid = name, name = name, subject = name,
+            children = leaked(t, end_s) })
+        end
+        return rows
+      end,
+      data = function(t)
+        local count = 2000
+        for _, end_s in pairs(ends) do
+          count = count + leaked(t, end_s)
+        end
+        return { process_count = count }
+      end,
+      each = function(t, list)
+        for _, finding in ipairs(list) do
+          first[finding.subject], last[finding.subject] = first[finding.subject] or t, t
+        end
+      end,
+    })
+    return first, last
+  end
+
+  it("ends some time after the last child was started", function()
+    local first, last = stood({ shop_sup = 3600 })
+    assert.is_true(first.shop_sup < 1900 and last.shop_sup >= 3600 and last.shop_sup < 5000)
+  end)
+
+  it("takes two that grow alike for load, and finds the one that goes on alone", function()
+    local first = stood({ shop_sup = 6000, cart_sup = 3000 })
+    assert.is_nil(first.cart_sup)
+    assert.is_true(first.shop_sup > 3600 and first.shop_sup < 5400, first.shop_sup)
   end)
 
   it("needs no half hour when less than ten minutes are left", function()
@@ -217,8 +263,8 @@ describe("restart_storm on a real node", function()
       fl_sup:storm(slower_sup, 50).]])
     local ctx = beam.attach(n, { parts = { "supervisors" }, min_interval_ms = 500 })
     ctx.sweep:start()
-    local d = detect.start("sup", ctx,
-      { restart_storm = { hold_ms = 2000, clear_hold_ms = 1000 } }, 500)
+    local d = detect.start(ctx, "sup",
+      { restart_storm = { hold_ms = 2000, clear_hold_ms = 1000 } }, nil, 500)
     support.wait_until(function()
       return detect.firing(d)
         == "restart_storm slower_sup: stormy, restart_storm storm_sup: stormy"

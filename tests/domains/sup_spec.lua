@@ -392,6 +392,37 @@ describe("the sup domain", function()
 end)
 
 describe("the sup domain on an Elixir node", function()
+  it("counts supervisors and children, 40 and 20 000 of one, as the node does",
+    support.async(function()
+      local n, get, d, ctx = start({ elixir = true })
+      n:eval("fl_sup:start('Elixir.Shop.Sup', [{a, worker}, {b, {sup, sub_sup, [{c, worker}]}}]), "
+        .. "fl_sup:dynamic(pool, 40), fl_sup:dynamic(many_sup, 20000).")
+      assert(ctx.sweep:once())
+      local data = assert(d:snapshot(ctx))
+      assert.are.equal(n:number("length(fl_sup:supervisors())."), data.supervisor_count)
+      assert.are.equal(n:number("lists:sum([element(2, fl_sup:counts(P)) "
+        .. "|| P <- fl_sup:supervisors()])."), data.total_children)
+      assert.are.equal(0, data.supervisors_skipped)
+      assert.are.equal(own_counts(n), listed_counts(get("sup_list")))
+      local pool = get("sup_children", "pool")
+      local pids = {}
+      for i, row in ipairs(pool) do
+        assert.are.same({ json.null, "worker" }, { row.id, row.type })
+        pids[i] = row.pid
+      end
+      table.sort(pids)
+      assert.are.equal(n:bytes([==[lists:join(" ", lists:sort([pid_to_list(P)
+        || {_, P, _, _} <- supervisor:which_children(pool)])).]==]), table.concat(pids, " "))
+      local rows, meta = get("sup_children", "many_sup")
+      assert.are.same({ 500, 20000, 19500, true }, { #rows, meta.total, meta.skipped,
+        meta.truncated })
+      local tree = get("sup_tree", "Shop.Sup")
+      local inner = find(tree.children, "id", "b")
+      assert.are.same({ "sub_sup", 1, "c" }, { inner.name, inner.child_count,
+        inner.children[1].id })
+      assert.are.equal(pid_of(n, "whereis(sub_sup)"), inner.pid)
+    end, 40))
+
   it("finds the supervisors of all kinds, named as Elixir names them", support.async(function()
     local n, get, d, ctx = start({ elixir = true })
     n:eval([==[

@@ -3,7 +3,7 @@
 -module(fl).
 -export([slow_consumer/3, burst/3, flusher/3, selective/2, blocked/2, suspended/2]).
 -export([spin/0, spin/1, spins/1, worker/2]).
--export([proc_leak/1, procs/1, atom_leak/1, atoms/1, port_leak/1, ports/1]).
+-export([proc_leak/1, procs/1, idle/1, atom_leak/1, atoms/1, port_leak/1, ports/1]).
 -export([labelled/2, calling/2, stop/0]).
 -export([start/1, start/2, every/2]).  %% for the other modules of faults
 
@@ -63,6 +63,11 @@ worker(Name, Rate) ->
 
 proc_leak(Rate) ->
     start(fun() -> every(Rate, fun(_) -> start(fun() -> receive never -> ok end end) end) end),
+    ok.
+
+%% Processes that stay when all else is stopped.
+idle(Count) ->
+    [spawn(fun() -> receive never -> ok end end) || _ <- lists:seq(1, Count)],
     ok.
 
 procs(Count) ->

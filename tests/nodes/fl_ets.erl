@@ -1,6 +1,6 @@
 %% Tables to order, and what the node itself says of them.
 -module(fl_ets).
--export([keep/1, unnamed/3, leak/2, burst/2, own_list/0, own_info/1, heap/2, held/2, own_heap/1]).
+-export([keep/1, unnamed/3, leak/2, burst/2, own_list/0, own_info/1, own_row/1, heap/2, held/2, own_heap/1]).
 
 %% Has Fun run by a process that lives on. Returns its pid and what Fun returned.
 keep(Fun) ->
@@ -44,6 +44,14 @@ own_list() ->
 
 printed(T) when is_atom(T) -> atom_to_list(T);
 printed(T) -> ref_to_list(T).
+
+%% "Id Name Type Protection Size KiB Owner Compressed" of the table with a printed id.
+own_row(Id) ->
+    [T] = [X || X <- ets:all(), printed(X) =:= Id],
+    [Name, Type, Protection, Size, Words, Owner, Compressed] = [ets:info(T, I)
+        || I <- [name, type, protection, size, memory, owner, compressed]],
+    io_lib:format("~s ~s ~s ~s ~b ~b ~p ~s", [Id, Name, Type, Protection, Size,
+        round(Words * erlang:system_info(wordsize) / 1024), Owner, Compressed]).
 
 own_info(T) ->
     {ets:info(T, size), ets:info(T, memory) * erlang:system_info(wordsize),

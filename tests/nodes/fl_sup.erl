@@ -2,7 +2,7 @@
 %% start/2 and dynamic/2 is linked to one keeper, and stop/0 ends it.
 -module(fl_sup).
 -behaviour(supervisor).
--export([start/2, named/2, dynamic/2, add/2, churn/2, churn_with_ids/2, storm/2, app/2, stop/0]).
+-export([start/2, named/2, dynamic/2, add/2, leak/2, churn/2, churn_with_ids/2, storm/2, app/2, stop/0]).
 -export([slow_child/2, started_by/2, flaky_sup/2, break/0, heal/0, exhaust/1, trappers/2, counts/1, children/1, tree/1, supervisors/0, pid_of/1]).
 -export([init/1, worker/0, trapper/0, crasher/1, slow/1, slower/2, flaky/1]).
 
@@ -22,6 +22,16 @@ dynamic(Name, Count) ->
 add(Name, Count) ->
     [{ok, _} = supervisor:start_child(Name, []) || _ <- lists:seq(1, Count)],
     ok.
+
+%% A dynamic supervisor that starts PerS children a second, which never end.
+leak(Name, PerS) ->
+    dynamic(Name, 10),
+    keep(spawn(fun() -> leak_loop(Name, 1000 div PerS) end)).
+
+leak_loop(Name, Ms) ->
+    add(Name, 1),
+    timer:sleep(Ms),
+    leak_loop(Name, Ms).
 
 %% Replaces each of Count temporary children of a dynamic supervisor again and again.
 churn(Name, Count) ->

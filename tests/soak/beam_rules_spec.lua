@@ -8,7 +8,7 @@ describe("the rules of beam on a real node", function()
     local n = node.start({ name = "rules1" })
     local ctx = beam.attach(n, { min_interval_ms = 2000 })
     ctx.sweep:start()
-    local d = detect.start("beam", ctx, {
+    local d = detect.start(ctx, "beam", {
       mailbox_growth = { hold_ms = 10000, clear_hold_ms = 3000 },
       mailbox_stuck = { hold_ms = 10000, clear_hold_ms = 3000 },
       runaway_process = { hold_ms = 15000, clear_hold_ms = 3000 },
@@ -42,7 +42,7 @@ describe("the rules of beam on a real node", function()
     local n = node.start({ name = "rules1", args = { "+P", "1024", "+Q", "1024", "+t", "20000" } })
     local ctx = beam.attach(n, { min_interval_ms = 2000 })
     ctx.sweep:start()
-    local d = detect.start("beam", ctx, {
+    local d = detect.start(ctx, "beam", {
       process_limit = { hold_ms = 3000, clear_hold_ms = 3000 },
       port_limit = { hold_ms = 3000, clear_hold_ms = 3000 },
       atom_limit = { hold_ms = 3000, clear_hold_ms = 3000 },

@@ -26,7 +26,7 @@ describe("the rules of beam about waiting, on a real node", function()
     local ctx = beam.attach(n, { min_interval_ms = 2000 })
     ctx.sweep:need({ "monitors", "singletons" })
     ctx.sweep:start()
-    local d = detect.start("beam", ctx, {
+    local d = detect.start(ctx, "beam", {
       deadlock = { clear_hold_ms = 3000 }, dirty_queue = { hold_ms = 5000, clear_hold_ms = 3000 },
     })
     local path, open = pipe()
@@ -59,7 +59,7 @@ describe("the rules of beam about waiting, on a real node", function()
     local ctx = beam.attach(n, { min_interval_ms = 5000 })
     ctx.sweep:need({ "monitors", "singletons" })
     ctx.sweep:start()
-    local d = detect.start("beam", ctx, { hung_singleton = { clear_hold_ms = 3000 } })
+    local d = detect.start(ctx, "beam", { hung_singleton = { clear_hold_ms = 3000 } })
     n:eval("sys:suspend(rex), sys:suspend(code_server), "
       .. "[spawn(fun() -> code:which(lists) end) || _ <- lists:seq(1, 21)].")
     support.wait_until(function()

@@ -12,7 +12,7 @@ describe("the rules of sup on a real node, as they are shipped", function()
       fl_sup:churn(churning_sup, 50), fl_sup:churn_with_ids(jobs_sup, 10),
       fl_sup:start(steady_sup, [{a, worker}, {b, {sup, steady_inner_sup, [{c, worker}]}}]).]])
     ctx.sweep:start()
-    local d = detect.start("sup", ctx, {}, 10000)
+    local d = detect.start(ctx, "sup", {}, nil, 10000)
     support.wait_until(function()
       return #d.history:sweeps() >= 2
     end, 30000, "two healthy sweeps")

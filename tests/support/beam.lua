@@ -83,6 +83,11 @@ check_fields = function(path, fields, value)
   end
 end
 
+--- Fails unless a snapshot has exactly the metrics that its docs say, with their types.
+function M.check_snapshot(d, data)
+  check_fields(d.name, d.metrics, data)
+end
+
 --- Fails unless a callback's result has the keys and types that its docs say.
 function M.check_returns(callback, value)
   if callback.returns.list then

@@ -178,8 +178,9 @@ end
 local function spawn_node(self, opts, control_port)
   local command, args = run_through(command_line(self, opts, control_port))
   local fd = assert(uv.fs_open(self.log_path, "w", 384))
+  self.stdout = opts.unread and uv.new_pipe() or nil
   local handle, pid = uv.spawn(command, { args = args, env = environment(opts.env),
-    stdio = { nil, fd, fd } }, function()
+    stdio = { nil, self.stdout or fd, fd } }, function()
     self.handle:close()
     self.handle = nil
     if self.on_exit then
@@ -194,10 +195,11 @@ end
 --- Starts a node and waits until it runs.
 ---@async
 ---@param opts { name: string, host?: string, long?: boolean, cookie?: string, args?: string[],
----  env?: string[], control?: boolean, elixir?: boolean }
+---  env?: string[], control?: boolean, elixir?: boolean, unread?: boolean }
 --- `host` is "localhost" unless given; `long` uses -name; with `control = false` the node gets no
 --- control connection, so that nothing but OTP's own boot has run on it. An `elixir` node runs
---- Elixir's applications elixir and logger; its `args` have no spaces.
+--- Elixir's applications elixir and logger; its `args` have no spaces. The standard output of an
+--- `unread` one is a pipe that nobody reads before `read_output`.
 function M.start(opts)
   compile()
   M.start_epmd()
@@ -321,6 +323,19 @@ function Node:log()
   return (self:raw_log():gsub("ready\n", "", 1))
 end
 
+--- Reads, and forgets, what an `unread` node prints.
+function Node:read_output()
+  self.stdout:read_start(function() end)
+end
+
+--- Sets how many file descriptors the node's OS process may have.
+---@async
+function Node:limit_files(count)
+  local code, text = M.run_program("prlimit",
+    { "--pid", tostring(self.pid), ("--nofile=%d:%d"):format(count, count) })
+  assert(code == 0, text)
+end
+
 local function is_stopped(pid)
   local folder = ("/proc/%d/task"):format(pid)
   for task in uv.fs_scandir_next, assert(uv.fs_scandir(folder)) do
@@ -358,9 +373,11 @@ function Node:wait_exit(timeout_ms)
       end
     end))
   end
-  if self.socket then
-    self.socket:close()
-    self.socket = nil
+  for _, name in ipairs({ "socket", "stdout" }) do
+    if self[name] then
+      self[name]:close()
+      self[name] = nil
+    end
   end
 end
 
