@@ -15,8 +15,8 @@ local ARGUMENTS = {
   sup_children = { "kernel_sup" }, sup_tree = { "kernel_sup" },
 }
 
--- Takes a snapshot and runs every callback of a domain. Returns the snapshot, and the errors of those
--- that fail, by name.
+-- Takes a snapshot and runs every callback of a domain. Returns the snapshot, and the errors of
+-- those that fail, by name.
 local function look(d, ctx)
   local data, failed = assert(d:snapshot(ctx)), {}
   for _, callback in ipairs(d:callbacks()) do
