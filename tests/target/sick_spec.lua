@@ -3,9 +3,11 @@
 local async = require("runtime.async")
 local beam = require("support.beam")
 local dist = require("host.dist")
+local domain = require("runtime.domain")
 local node = require("support.node")
 local support = require("support")
 local targets = require("support.target")
+local uv = require("luv")
 
 local DOMAINS = { "beam", "ets", "gc", "ports", "sup" }
 
@@ -198,6 +200,57 @@ describe("a node that answers with 50 MB", function()
     assert.are.equal("up", told:kinds())
     assert.are.equal("", n:log())
   end))
+
+  it("to a domain of one's own fails that call alone, and its memory comes back", support.async(
+    function()
+      local n = node.start({ name = "sick3" })
+      local ctx = beam.attach(n)
+      local d = assert(domain.new({
+        name = "greedy",
+        snapshot = function(target)
+          return target:eval("#{rows => lists:duplicate(N, <<0:800>>)}.", { N = 500000 })
+        end,
+        callbacks = { {
+          name = "greedy_rows", doc = "All of it.", returns = { list = true },
+          run = function(target)
+            return target:eval("binary:copy(<<0>>, N).", { N = 50 * 1024 * 1024 })
+          end,
+        } },
+      }))
+      local most = "ETOOBIG: .*16777216 bytes"
+      local function ask()
+        local others = {}
+        local big = async.spawn(function()
+          return d:invoke(ctx, "greedy_rows", {})
+        end)
+        for i = 1, 100 do
+          others[i] = async.spawn(function()
+            return ctx.target:eval("2 * N.", { N = i }, { timeout = "10s" })
+          end)
+        end
+        local _, ok, err = big:join()
+        assert.is_nil(ok)
+        assert.matches("^greedy_rows: " .. most, err)
+        for i, other in ipairs(others) do
+          assert.are.equal(2 * i, select(2, other:join()))
+        end
+        local data, snapshot_err, code = d:snapshot(ctx)
+        assert.are.same({ nil, "ETOOBIG" }, { data, code })
+        assert.matches(most, snapshot_err)
+      end
+      ask()
+      collectgarbage()
+      local before, peak_kb = uv.resident_set_memory(), uv.getrusage().maxrss
+      for _ = 1, 4 do
+        ask()
+      end
+      collectgarbage()
+      -- Of 400 MB nothing is kept, not even for a moment.
+      assert.is_true(uv.resident_set_memory() - before < 16 * 1024 * 1024)
+      assert.is_true(uv.getrusage().maxrss - peak_kb < 24 * 1024)
+      assert.are.equal("up", ctx.target:status().status)
+      assert.are.equal("", n:log())
+    end, 60))
 end)
 
 describe("a node with kernel and stdlib alone", function()
