@@ -1,9 +1,11 @@
 // main.c: the process. Makes the trusted Lua state on libuv's loop, hands it the native modules and
 // the embedded Lua files, and runs runtime/main.lua with the command line.
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -90,9 +92,24 @@ static int run_dry(uv_loop_t *loop)
   return open_handles(loop) == 0;
 }
 
+// A standard descriptor that is closed would become the next file or socket. It is held open, so
+// that reading there ends at once, and writing fails.
+static int hold_standard_descriptors(void)
+{
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) != fd) {
+      return -1;
+    }
+  }
+  return 0;
+}
+
 int main(int argc, char **argv)
 {
   signal(SIGPIPE, SIG_IGN);
+  if (hold_standard_descriptors() != 0) {
+    return 1;
+  }
   argv = uv_setup_args(argc, argv);
 
   // Static: signals may still come while the process exits, and find their handles by the loop.

@@ -5,6 +5,8 @@ local suggest = require("runtime.suggest")
 
 local M = {}
 
+local EPIPE = 32
+
 -- Commands by name: the module that runs them, and a line for the help.
 local COMMANDS = {
   run = { module = "runtime.commands.run", help = "run the watchers that files define" },
@@ -34,6 +36,16 @@ local function usage()
   return table.concat(lines, "\n")
 end
 
+-- What was printed is there only now; a reader that has closed its end has seen enough.
+local function flush(status)
+  local ok, err, number = io.stdout:flush()
+  if ok or number == EPIPE then
+    return status
+  end
+  io.stderr:write(("beamlens: cannot write to stdout: %s\n"):format(err))
+  return status ~= 0 and status or 1
+end
+
 --- Runs the command line.
 ---@param argv string[] `[0]` is the program.
 ---@return integer status
@@ -41,7 +53,7 @@ function M.main(argv)
   local name = argv[1]
   if name == nil or name == "help" or name == "--help" or name == "-h" then
     print(usage())
-    return name and 0 or 2
+    return flush(name and 0 or 2)
   end
   if name == "--version" then
     name = "version"
@@ -53,7 +65,7 @@ function M.main(argv)
     return 2
   end
   local args = { [0] = name, unpack(argv, 2) }
-  return require(command.module).main(args)
+  return flush(require(command.module).main(args))
 end
 
 return M

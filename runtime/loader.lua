@@ -15,9 +15,10 @@ local function read_file(path)
   if not file then
     return nil, err
   end
-  local text = file:read("*a")
+  local text
+  text, err = file:read("*a")
   file:close()
-  return text
+  return text, not text and ("%s: %s"):format(path, err) or nil
 end
 
 --- Reads a file. The error names the path once.

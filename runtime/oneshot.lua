@@ -100,7 +100,7 @@ function Oneshot:context()
   return { target = self.target, sweep = self.sweep, node = self.node, clock = self.clock }
 end
 
---- Connects to the node, if the domain needs one. An absent node is waited for.
+--- Connects to the node, if the domain needs one. An absent node is not waited for.
 ---@async
 ---@param deadline async.Deadline
 ---@return true? ok
@@ -111,7 +111,12 @@ function Oneshot:connect(deadline)
     return true
   end
   self.target:start()
-  return self.target:wait_up(deadline:left_ms())
+  local ok, err, code = self.target:wait_up(deadline:left_ms(), { first = true })
+  if code == "ETIMEDOUT" and not self.target:status().err then
+    err = ("ETIMEDOUT: no connection to %s within the time; give it more with --timeout"):format(
+      self.node)
+  end
+  return ok, err, code
 end
 
 --- Takes a snapshot, with figures of the sweep where the domain has some.

@@ -55,12 +55,14 @@ function M.parse(args, known)
   local found, i = {}, 1
   while i <= #args do
     local name, value = args[i]:match("^%-%-([%w-]+)=(.*)$")
-    name = name or args[i]:match("^%-%-([%w-]+)$")
+    name = name or args[i]:match("^%-%-([%w-]+)$") or (args[i] == "-h" and "help" or nil)
     if args[i] == "--" then
       for j = i + 1, #args do
         found[#found + 1] = args[j]
       end
       break
+    elseif name == nil and args[i]:find("^%-.") then
+      return nil, ("unknown option %s; a file of that name is ./%s"):format(args[i], args[i])
     elseif name == nil then
       found[#found + 1] = args[i]
     elseif not known[name] then

@@ -172,14 +172,16 @@ end
 --- Waits until the connection stands. A refusal ends the wait at once.
 ---@async
 ---@param timeout_ms number
+---@param opts? { first: boolean } `first`: whatever the first attempt fails with ends the wait.
 ---@return true? ok
 ---@return string? err Why the last attempt failed.
 ---@return string? code That attempt's code; `"ETIMEDOUT"` when none has ended yet.
-function Target:wait_up(timeout_ms)
+function Target:wait_up(timeout_ms, opts)
   local deadline = async.deadline(timeout_ms)
+  local is_final = { refused = true, down = opts and opts.first }
   while not is_up(self.state) do
     local state = self.state
-    if state.status == "refused" or not self.task then
+    if is_final[state.status] or not self.task then
       return nil, state.err, state.code
     end
     local ok, err, code = self.changed:wait(deadline:left_ms())

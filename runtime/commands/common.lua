@@ -3,18 +3,35 @@
 local async = require("runtime.async")
 local clients = require("runtime.clients")
 local core = require("host.core")
+local node_name = require("runtime.node_name")
 local options = require("runtime.options")
 local uv = require("luv")
 
 local M = {}
+
+local function read_own_name(text)
+  if node_name.is_peer(text) then
+    return text
+  end
+  return nil, ("%q is not a name for a node of our own: write name@host"):format(text)
+end
+
+local function read_folder(text)
+  local stat, err = uv.fs_stat(text)
+  if stat and stat.type == "directory" then
+    return text
+  end
+  return nil, ("%q is no folder%s"):format(text, stat and "" or ": " .. err:match("^%u+: ([^:]*)"))
+end
 
 --- Options of commands that look at one node.
 M.NODE_OPTIONS = {
   node = { arg = "NAME", doc = "the node (else BEAMLENS_NODE)" },
   ["cookie-file"] = { arg = "FILE", doc = "the Erlang cookie (else BEAMLENS_COOKIE, "
     .. "~/.erlang.cookie)" },
-  name = { arg = "NAME", doc = "our own node name (else beamlens1 to beamlens16)" },
-  dir = { arg = "DIR", doc = "look up domains and prompts here, too" },
+  name = { arg = "NAME", doc = "our own node name (else beamlens1 to beamlens16)",
+    parse = read_own_name },
+  dir = { arg = "DIR", doc = "look up domains and prompts here, too", parse = read_folder },
   timeout = { arg = "TIME", doc = "for all of it (default 15s)", parse = options.duration },
   help = { doc = "print this" },
 }

@@ -4,6 +4,7 @@ local async = require("runtime.async")
 local clock = require("runtime.clock")
 local common = require("runtime.commands.common")
 local cookie = require("runtime.cookie")
+local node_name = require("runtime.node_name")
 local oneshot = require("runtime.oneshot")
 local own_names = require("runtime.target.own_names")
 local releases = require("runtime.releases")
@@ -50,11 +51,19 @@ local function check_cookie(self, opts)
   return tell(self, found, "cookie", found and "from " .. from or err)
 end
 
-local function check_attach(self, one, deadline)
+-- Whether there is more to say about the attach.
+local function check_epmd(self, opts, err, code)
+  if node_name.of(opts.node) ~= opts.node then
+    return tell(self, true, "epmd", "is not asked: the node's port is given")
+  elseif code == "EEPMD" or code == "EHOST" then
+    return tell(self, false, "epmd", err)
+  end
+  return code == "ETIMEDOUT" or tell(self, true, "epmd", "answers")
+end
+
+local function check_attach(self, opts, one, deadline)
   local ok, err, code = one:connect(deadline)
-  tell(self, code ~= "EEPMD" and code ~= "EHOST", "epmd", (code == "EEPMD" or code == "EHOST")
-    and err or "answers")
-  if code == "EEPMD" or code == "EHOST" then
+  if not check_epmd(self, opts, err, code) then
     return
   end
   if not tell(self, ok, "attach", ok and ("%s, as %s"):format(one.node,
@@ -109,7 +118,7 @@ local function doctor(opts)
   local self = {}
   check_name(self, opts, one.node)
   if check_cookie(self, opts) then
-    check_attach(self, one, async.deadline(opts.timeout or TIMEOUT_MS))
+    check_attach(self, opts, one, async.deadline(opts.timeout or TIMEOUT_MS))
   end
   check_clients(self, opts)
   check_sandbox(self)

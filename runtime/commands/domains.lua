@@ -36,6 +36,10 @@ local function describe(domain)
 end
 
 local function domains(opts)
+  if opts[2] then
+    common.warn("name one domain, or none for all: beamlens domains [DOMAIN]")
+    return 2
+  end
   local found = loader.new({ dir = opts.dir })
   local loaded = parts.new({ loader = found, telemetry = telemetry.new() })
   local status = 0

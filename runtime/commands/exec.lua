@@ -6,6 +6,7 @@ local json = require("runtime.json")
 local loader = require("runtime.loader")
 local oneshot = require("runtime.oneshot")
 local policy = require("runtime.policy")
+local uv = require("luv")
 
 local M = {}
 
@@ -31,14 +32,33 @@ M.options = common.with(common.NODE_OPTIONS, {
 })
 
 local function read_code(opts)
+  local code, err
   if opts.eval and opts[2] then
     return nil, "give either -e CODE or a file, not both"
   elseif opts.eval then
-    return opts.eval
+    code = opts.eval
   elseif opts[2] and opts[2] ~= "-" then
-    return loader.read(opts[2])
+    code, err = loader.read(opts[2])
+  else
+    if uv.guess_handle(0) == "tty" then
+      common.warn("type the script; it ends with Ctrl-D")
+    end
+    code, err = io.stdin:read("*a")
+    err = err and "stdin: " .. err
   end
-  return io.stdin:read("*a")
+  if code and not code:find("%S") then
+    return nil, "the script is empty: beamlens exec DOMAIN [-e CODE | FILE | -]"
+  end
+  return code, err
+end
+
+-- What --timeout leaves of a script's time.
+local function limits_of(opts, deadline)
+  local limits = opts.limits or policy.read_execute({})
+  if opts.timeout then
+    limits.wall_ms = math.max(1, math.min(limits.wall_ms or math.huge, deadline:left_ms()))
+  end
+  return limits
 end
 
 local function show(record, output)
@@ -71,10 +91,11 @@ local function exec(opts)
     common.warn(err)
     return 2
   end
-  local ok, connect_err = one:connect(async.deadline(opts.timeout or TIMEOUT_MS))
+  local deadline = async.deadline(opts.timeout or TIMEOUT_MS)
+  local ok, connect_err = one:connect(deadline)
   local record, output
   if ok then
-    record, output = one:execute(code, opts.limits or policy.read_execute({}))
+    record, output = one:execute(code, limits_of(opts, deadline))
   end
   one:close()
   if not record then

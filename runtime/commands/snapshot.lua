@@ -16,6 +16,10 @@ local function snapshot(opts)
     common.warn("name one domain: beamlens snapshot DOMAIN; `beamlens domains` lists them")
     return 2
   end
+  if opts[1] == "none" then
+    common.warn("none has no figures; `beamlens domains` lists what has")
+    return 2
+  end
   opts.domain = opts[1]
   local one, err = oneshot.new(opts)
   if not one then

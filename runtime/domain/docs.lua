@@ -1,6 +1,14 @@
 --- The docs of a domain, generated from what is checked at run time, so that they cannot drift.
 
+local json = require("runtime.json")
+local names = require("runtime.names")
+
 local M = {}
+
+local MAX_GIVEN = 60
+-- How a number that is not finite comes out of the sandbox.
+local NOT_FINITE = { NaN = "nan", Infinity = "inf", ["-Infinity"] = "-inf" }
+local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ['"'] = '\\"', ["\\"] = "\\\\" }
 
 local function literal(value)
   return type(value) == "string" and ("%q"):format(value) or tostring(value)
@@ -38,6 +46,34 @@ function M.allowed(param)
     return ("%s, at least %s"):format(what, param.min)
   end
   return what
+end
+
+-- A string on one line, without anything that a terminal would obey.
+local function quoted(text)
+  text = #text > MAX_GIVEN and names.clean(text, MAX_GIVEN + #"…") or names.utf8(text)
+  return '"' .. text:gsub('[%c"\\]', function(char)
+    return ESCAPES[char] or ("\\%03d"):format(char:byte())
+  end) .. '"'
+end
+
+--- What an argument is, in words.
+---@param value any
+---@return string
+function M.given(value)
+  if value == nil or value == json.null then
+    return "missing"
+  elseif NOT_FINITE[value] then
+    return NOT_FINITE[value] .. ", a number"
+  elseif type(value) == "string" then
+    return quoted(value) .. ", a string"
+  elseif type(value) == "table" then
+    return "a table"
+  end
+  local text = tostring(value)
+  if type(value) == "number" and tonumber(text) ~= value and value == value then
+    text = ("%.17g"):format(value)
+  end
+  return ("%s, a %s"):format(text, type(value))
 end
 
 local function result_fields(fields)

@@ -280,17 +280,6 @@ function M.fits(param, value)
   return kind == param.type
 end
 
-local function shown(value)
-  if type(value) == "string" then
-    return ("%q, a string"):format(#value > 60 and value:sub(1, 60) .. "…" or value)
-  elseif value == nil or value == json.null then
-    return "missing"
-  elseif type(value) == "table" then
-    return "a table"
-  end
-  return ("%s, a %s"):format(tostring(value), type(value))
-end
-
 -- One table with the arguments by name, as some write it: f{ limit = 5 }.
 local function by_position(callback, args)
   local only = args[1]
@@ -336,7 +325,7 @@ function M.arguments(callback, args)
     value = param.aliases and param.aliases[value or false] or value
     if not M.fits(param, value) then
       return nil, ("%s: argument %d (%s) is %s; allowed: %s"):format(callback.name, i, param.name,
-        shown(value), docs.allowed(param))
+        docs.given(value), docs.allowed(param))
     end
     values[i] = value
   end

@@ -15,6 +15,8 @@ local SMALL = 3000
 local BUDGET_MS = 10000
 local GAP_MS = 1000
 local TIMEOUT_MS = 30000
+-- Where a process does not yield for a second, the first questions wait behind it several times.
+local COUNT_TIMEOUT_MS = 15000
 local MAX_COPIED_BYTES = 64 * 1024 * 1024
 local SMALL_KB = 1000
 local ORDERS = {
@@ -223,7 +225,7 @@ end
 ---@return string? code
 function Part:run(target)
   local count, err, code = target:call("erlang", "system_info", { dist.atom("process_count") },
-    { timeout_ms = 5000 })
+    { timeout_ms = COUNT_TIMEOUT_MS, priority = "normal" })
   if not count then
     return nil, err, code
   end

@@ -35,9 +35,13 @@ local Part = {}
 local part_mt = { __index = Part }
 
 --- Creates the part of one node.
+---@param opts? { tables_ms?: number } See `sweep.new`. `tables_ms` bounds the walk (default 5000).
 ---@return sweep.TablePart
-function M.new()
-  return setmetatable({ tracked = { "memory_kb", "size" } }, part_mt)
+function M.new(opts)
+  return setmetatable({
+    budget_ms = opts and opts.tables_ms or BUDGET_MS,
+    tracked = { "memory_kb", "size" },
+  }, part_mt)
 end
 
 --- Nothing is kept from pass to pass.
@@ -97,12 +101,13 @@ end
 ---@async
 ---@param target table
 ---@param top integer How many of each order.
+---@param budget_ms? number
 ---@return sweep.Tables?
 ---@return string? err
 ---@return string? code
-function M.read(target, top)
+function M.read(target, top, budget_ms)
   local answer, err, code = target:eval(source,
-    { Budget = BUDGET_MS, Patience = PATIENCE_MS, Top = top, GroupsTop = GROUPS },
+    { Budget = budget_ms or BUDGET_MS, Patience = PATIENCE_MS, Top = top, GroupsTop = GROUPS },
     { timeout_ms = TIMEOUT_MS, max_heap_words = MAX_HEAP_WORDS })
   if not answer then
     return nil, err, code
@@ -135,7 +140,7 @@ end
 ---@return string? err
 ---@return string? code
 function Part:run(target)
-  return M.read(target, TOP)
+  return M.read(target, TOP, self.budget_ms)
 end
 
 return M

@@ -2,12 +2,12 @@
 -module(fl_sick).
 -export([hog/1]).
 
-%% A process that answers nobody for a quarter of a second and more at a time: it compares two
-%% terms of 2^27 elements, small in memory because they share their parts, and nothing interrupts a
-%% comparison.
+%% A process that answers nobody for half a second and more at a time: it compares two terms of 2^26
+%% elements, small in memory because they share their parts, and nothing interrupts a comparison.
 hog(Name) ->
-    register(Name, spawn(fun() -> compare(deep(27, {a}), deep(27, {a})) end)),
-    ok.
+    Pid = spawn(fun() -> compare(deep(26, {a}), deep(26, {a})) end),
+    register(Name, Pid),
+    pid_to_list(Pid).
 
 deep(0, Term) -> Term;
 deep(N, Term) -> deep(N - 1, {Term, Term}).
