@@ -10,6 +10,8 @@
 ---   found.rows[found.top.memory[1]].name
 
 local async = require("runtime.async")
+local shared = require("runtime.sweep.shared")
+local tracks = require("runtime.history.tracks")
 
 local M = {}
 
@@ -41,6 +43,7 @@ M.PARTS = { "processes", "supervisors", "tables", "ports" }
 ---@field took_ms number
 ---@field work_ms number
 ---@field errors table<string, { err: string, code: string }> By part that failed.
+---@field tracks tracks.Tracks How the rows of this pass and those before went, for long.
 ---@field processes? sweep.Processes
 ---@field supervisors? sweep.Supervisors
 ---@field ports? sweep.Ports
@@ -84,6 +87,7 @@ end
 -- What is known of the node's processes ends with the node.
 function Sweep:forget()
   self.pass, self.err, self.code = nil, nil, nil
+  self.tracks = tracks.new()
   for _, part in pairs(self.parts) do
     part:forget()
     part.costs = {}
@@ -93,7 +97,7 @@ end
 
 -- Makes one pass. It fails when all its parts do.
 function Sweep:run()
-  local pass = { errors = {}, took_ms = 0, work_ms = 0 }
+  local pass = { errors = {}, took_ms = 0, work_ms = 0, tracks = self.tracks }
   local err, code
   for _, name in ipairs(M.PARTS) do
     local part = self.parts[name]
@@ -102,7 +106,9 @@ function Sweep:run()
       result, err, code = part:run(self.target)
       if result then
         result.tracked = part.tracked
+        shared.with(self.pass and self.pass[name], result)
         pass[name] = result
+        self.tracks:add(name, result)
         pass.mono_ms = result.mono_ms
         pass.took_ms = pass.took_ms + result.took_ms
         pass.work_ms = pass.work_ms + result.work_ms
