@@ -2,7 +2,8 @@
 ---
 --- A pass has parts (runtime/sweep/*.lua): processes, and what other domains need. It costs at most
 --- 1 % of one scheduler on average: the next one begins a hundred times its work later, and not
---- before 10 s. A part that fails is left out of its pass, which says why; the others go on.
+--- before 10 s. One may be brought forward, which the one after it makes up for. A part that fails
+--- is left out of its pass, which says why; the others go on.
 ---
 ---   local s = sweep.new({ target = target, clock = clock, parts = { "processes" } })
 ---   s:start()
@@ -67,6 +68,7 @@ function M.new(opts)
     opts = opts,
     parts = {},
     passed = async.signal(),
+    hastened = async.signal(),
   }, sweep_mt)
   self:need(opts.parts or { "processes" })
   return self:forget()
@@ -160,9 +162,10 @@ function Sweep:loop()
     if self.target:wait_up(60000) then
       local started_ms = self.clock.now_ms()
       local pass = self:once()
-      local pause_ms = pass and started_ms + self:interval_ms(pass) - self.clock.now_ms()
-        or math.max(RETRY_MS, self.min_interval_ms)
-      async.sleep(math.max(0, pause_ms))
+      self.pause_ms = pass and self:interval_ms(pass) or math.max(RETRY_MS, self.min_interval_ms)
+      -- One that came before it was due: the time that is left counts on.
+      self.due_ms = math.max(self.due_ms or 0, started_ms) + self.pause_ms
+      self.hastened:wait(math.max(0, self.due_ms - self.clock.now_ms()))
     else
       async.sleep(RETRY_MS) -- a refusal ends that wait at once
     end
@@ -182,6 +185,14 @@ function Sweep:start()
   self.task = async.spawn(function()
     self:loop()
   end, { name = "sweep", detached = true })
+end
+
+--- Brings the next pass forward, for who needs to know how the node is now. Nothing happens while
+--- that of the last time is not made up for.
+function Sweep:hasten()
+  if self.due_ms and self.due_ms - self.clock.now_ms() <= self.pause_ms then
+    self.hastened:fire(true)
+  end
 end
 
 --- Ends. A pass under way is abandoned: nothing of it stays on the node.

@@ -124,6 +124,34 @@ local function mib()
   return collectgarbage("count") / 1024
 end
 
+-- What each kind of thing took: what becomes free when it is let go.
+local function print_shares(all)
+  local before = mib()
+  local function let_go(what, fn)
+    for _, one in ipairs(all) do
+      fn(one)
+    end
+    local left = mib()
+    print(("  %-10s %.1f MiB for 50 nodes"):format(what, (before - left) / #all * 50))
+    before = left
+  end
+  let_go("tracks", function(one)
+    one.sweep.tracks.parts = {}
+  end)
+  let_go("passes", function(one)
+    for _, h in pairs(one.histories) do
+      h.passes, h.sweeps_of, h.list = {}, {}, {}
+    end
+    one.sweep.pass = nil
+  end)
+  let_go("samples", function(one)
+    one.histories = {}
+  end)
+  let_go("the rest", function(one)
+    one.sweep = nil
+  end)
+end
+
 local function main()
   local recorded = record()
   local before, all = mib(), {}
@@ -140,6 +168,7 @@ local function main()
         taken / nodes * 50))
     end
   end
+  print_shares(all)
 end
 
 local ok, err = pcall(support.async(main, 1800))
