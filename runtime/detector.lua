@@ -40,6 +40,11 @@ function M.new(opts)
     clock = opts.clock, guard = opts.guard, investigate_ms = opts.investigate_ms,
     is_watched = opts.is_watched,
   })
+  self.rules:on_finding(function(_, what)
+    if what == "pending" and opts.ctx.sweep then
+      opts.ctx.sweep:hasten() -- so that its alert shows who is at work now
+    end
+  end)
   self.sampler = sampler.new({
     meta = opts.meta, domain = opts.domain, ctx = opts.ctx, sample_ms = opts.policy.sample_ms,
     spread = opts.spread,

@@ -38,7 +38,8 @@ local history_mt = { __index = History }
 
 --- An empty history.
 ---@param opts? { keep_s?: number, keep_sweeps_s?: number, parts?: string[] } Default: 70 min of
---- data, 6 of sweeps. `parts`: those of the sweep whose rows are tracked (default none).
+--- data, 6 of sweeps. `parts`: those of the sweep whose rows are tracked here, where the passes
+--- bring no tracks of their own as those of runtime/sweep.lua do (default none).
 ---@return history.History
 function M.new(opts)
   opts = opts or {}
@@ -179,7 +180,7 @@ function History:add_pass(sample)
   while #passes > MAX_SWEEPS or pass.mono_ms - passes[1].mono_ms > self.keep_sweeps_ms do
     table.remove(passes, 1)
   end
-  for _, part in ipairs(self.parts) do
+  for _, part in ipairs(pass.tracks and {} or self.parts) do
     if pass[part] then
       self.tracks:add(part, pass[part])
     end
@@ -316,7 +317,7 @@ end
 
 --- How a tracked field of one row of the sweep went, oldest first: a point in 30 s, for 40 min. The
 --- newest pass is always the last; the first is the one at or before the window's beginning.
----@param part string One of the history's `parts`.
+---@param part string
 ---@param id string
 ---@param field string One of the part's `tracked`.
 ---@param seconds? number Default: all.
@@ -324,7 +325,8 @@ end
 function History:track(part, id, field, seconds)
   local newest = self.passes[#self.passes]
   local from_ms = newest and newest.mono_ms - (seconds or math.huge) * 1000 or 0
-  return self.tracks:points(part, id, field, from_ms, newest and newest[part])
+  local all = newest and newest.tracks or self.tracks
+  return all:points(part, id, field, from_ms, newest and newest[part])
 end
 
 --- What the kept sweep passes saw of one process, oldest first. A pass that does not have it is

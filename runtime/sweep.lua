@@ -2,7 +2,8 @@
 ---
 --- A pass has parts (runtime/sweep/*.lua): processes, and what other domains need. It costs at most
 --- 1 % of one scheduler on average: the next one begins a hundred times its work later, and not
---- before 10 s. A part that fails is left out of its pass, which says why; the others go on.
+--- before 10 s. One may be brought forward, which the one after it makes up for. A part that fails
+--- is left out of its pass, which says why; the others go on.
 ---
 ---   local s = sweep.new({ target = target, clock = clock, parts = { "processes" } })
 ---   s:start()
@@ -10,6 +11,8 @@
 ---   found.rows[found.top.memory[1]].name
 
 local async = require("runtime.async")
+local shared = require("runtime.sweep.shared")
+local tracks = require("runtime.history.tracks")
 
 local M = {}
 
@@ -43,6 +46,7 @@ M.PARTS = {
 ---@field took_ms number
 ---@field work_ms number
 ---@field errors table<string, { err: string, code: string }> By part that failed.
+---@field tracks tracks.Tracks How the rows of this pass and those before went, for long.
 ---@field processes? sweep.Processes
 ---@field supervisors? sweep.Supervisors
 ---@field monitors? sweep.Monitors
@@ -69,6 +73,7 @@ function M.new(opts)
     opts = opts,
     parts = {},
     passed = async.signal(),
+    hastened = async.signal(),
   }, sweep_mt)
   self:need(opts.parts or { "processes" })
   return self:forget()
@@ -89,6 +94,7 @@ end
 -- What is known of the node's processes ends with the node.
 function Sweep:forget()
   self.pass, self.err, self.code = nil, nil, nil
+  self.tracks = tracks.new()
   for _, part in pairs(self.parts) do
     part:forget()
     part.costs = {}
@@ -98,7 +104,7 @@ end
 
 -- Makes one pass. It fails when all its parts do.
 function Sweep:run()
-  local pass = { errors = {}, took_ms = 0, work_ms = 0 }
+  local pass = { errors = {}, took_ms = 0, work_ms = 0, tracks = self.tracks }
   local err, code
   for _, name in ipairs(M.PARTS) do
     local part = self.parts[name]
@@ -107,7 +113,9 @@ function Sweep:run()
       result, err, code = part:run(self.target, pass)
       if result then
         result.tracked = part.tracked
+        shared.with(self.pass and self.pass[name], result)
         pass[name] = result
+        self.tracks:add(name, result)
         pass.mono_ms = math.max(pass.mono_ms or result.mono_ms, result.mono_ms)
         pass.took_ms = pass.took_ms + result.took_ms
         pass.work_ms = pass.work_ms + result.work_ms
@@ -159,9 +167,10 @@ function Sweep:loop()
     if self.target:wait_up(60000) then
       local started_ms = self.clock.now_ms()
       local pass = self:once()
-      local pause_ms = pass and started_ms + self:interval_ms(pass) - self.clock.now_ms()
-        or math.max(RETRY_MS, self.min_interval_ms)
-      async.sleep(math.max(0, pause_ms))
+      self.pause_ms = pass and self:interval_ms(pass) or math.max(RETRY_MS, self.min_interval_ms)
+      -- One that came before it was due: the time that is left counts on.
+      self.due_ms = math.max(self.due_ms or 0, started_ms) + self.pause_ms
+      self.hastened:wait(math.max(0, self.due_ms - self.clock.now_ms()))
     else
       async.sleep(RETRY_MS) -- a refusal ends that wait at once
     end
@@ -181,6 +190,14 @@ function Sweep:start()
   self.task = async.spawn(function()
     self:loop()
   end, { name = "sweep", detached = true })
+end
+
+--- Brings the next pass forward, for who needs to know how the node is now. Nothing happens while
+--- that of the last time is not made up for.
+function Sweep:hasten()
+  if self.due_ms and self.due_ms - self.clock.now_ms() <= self.pause_ms then
+    self.hastened:fire(true)
+  end
 end
 
 --- Ends. A pass under way is abandoned: nothing of it stays on the node.

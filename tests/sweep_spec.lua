@@ -243,6 +243,24 @@ describe("the sweep", function()
     assert(ctx.sweep:wait(10000))
   end, 60))
 
+  it("finds who is busy on a saturated node, however little of it can be looked at",
+    support.async(function()
+      local n = node.start({ name = "sweep1", args = { "+S", "2:2" } })
+      local ctx = beam.attach(n, { budget_ms = 0, small = 100 })
+      n:eval("bench:idle(5000), [fl:spin(list_to_atom(\"busy_\" ++ integer_to_list(I))) "
+        .. "|| I <- lists:seq(1, 20)].")
+      local found = assert(ctx.sweep:once()).processes
+      assert.is_true(found.skipped > 4000, found.skipped)
+      local busy = 0
+      for i = 1, 20 do
+        local row = found.rows[found.top.reductions_per_s[i]]
+        busy = busy + (row.name:find("^busy_%d") and 1 or 0)
+      end
+      assert.is_true(busy >= 15, busy)
+      local first = found.rows[found.top.reductions_per_s[1]]
+      assert.are.equal("fl:loop/0", first.current_function)
+    end, 60))
+
   it("waits for the first pass, and says why there is none", support.async(function()
     local asked = 0
     local target = {
@@ -269,6 +287,40 @@ describe("the sweep", function()
     assert.are.equal("ETIMEDOUT", code)
     assert.matches("EDOWN: gone", err)
     assert.are.equal(1, asked)
+    s:stop()
+  end))
+
+  it("comes sooner when it is asked for, once until that is made up for", support.async(function()
+    local asked = 0
+    local target = {
+      node = "shop@db1",
+      subscribe = function()
+        return function() end
+      end,
+      wait_up = function()
+        return true
+      end,
+      call = function()
+        asked = asked + 1
+        return nil, "EDOWN: gone", "EDOWN"
+      end,
+    }
+    local moved = clock.manual()
+    local s = sweep.new({ target = target, clock = moved })
+    s:start()
+    assert.are.equal(1, asked)
+    s:hasten()
+    assert.are.equal(2, asked)
+    -- The third was due ten seconds after the first, and is now due ten seconds later.
+    s:hasten()
+    moved.advance(9000)
+    s:hasten()
+    assert.are.equal(2, asked)
+    moved.advance(2000)
+    s:hasten()
+    assert.are.equal(3, asked)
+    s:hasten()
+    assert.are.equal(3, asked)
     s:stop()
   end))
 

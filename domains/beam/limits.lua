@@ -1,5 +1,6 @@
 --- The rules of the beam domain about the node as a whole: limits, slow growth, saturation.
 
+local culprits = require("domains.beam.culprits")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
 
@@ -77,6 +78,7 @@ function M.growth(opts)
 end
 
 --- More processes wait for a scheduler than two per scheduler, in every sample of a minute (S11).
+--- What is found names those that do most of the work.
 function M.saturation(history, node, held)
   local schedulers = node.schedulers_online
   if not schedulers or not history:covers(SATURATED_S) then
@@ -92,15 +94,19 @@ function M.saturation(history, node, held)
     return nil
   end
   local pass = history:latest().sweep
-  local found = pass and pass.processes
-  local busiest = found and found.rows[found.top.reductions_per_s[1]]
+  local found = pass and pass.processes and culprits.of(pass.processes)
+  local figures = { trends.figure("scheduler_run_queue", least, "processes") }
+  if found then
+    figures[2] = trends.figure("busy_processes", found.count, "processes")
+    figures[3] = trends.figure("share_of_work", math.floor(found.share_pct + 0.5), "%")
+  end
   return {
-    subject = "schedulers", severity = "warning", value = least,
+    subject = "schedulers", pid = found and found.pid, severity = "warning", value = least,
     threshold = QUEUE_PER_SCHEDULER * schedulers, unit = "processes",
     summary = ("%d or more processes wait for %d schedulers for %s%s"):format(least, schedulers,
       units.format_duration(SATURATED_S * 1000),
-      busiest and ("; the busiest is %s %s"):format(busiest.name, busiest.pid) or ""),
-    figures = { trends.figure("scheduler_run_queue", least, "processes") },
+      found and "; " .. found.text or ""),
+    figures = figures,
   }
 end
 

@@ -3,6 +3,7 @@
 --- Each looks at what the last sweep passes saw of a process. `hold` and `clear_hold` of a rule do
 --- the dwelling; what is here says whether the condition stands now.
 
+local culprits = require("domains.beam.culprits")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
 
@@ -224,11 +225,6 @@ function M.stuck(history)
   return findings
 end
 
-local function is_busy(row)
-  return row.status == "running" or row.status == "runnable"
-    or row.status == "garbage_collecting"
-end
-
 -- Whether the last passes all saw it at work, and none saw it take a message.
 local function never_rests(points)
   if #points < BUSY_PASSES then
@@ -237,7 +233,7 @@ local function never_rests(points)
   for i = math.max(1, #points - 29), #points do
     local row = points[i].row
     local before = points[i - 1]
-    if not row or (i > #points - BUSY_PASSES and not is_busy(row))
+    if not row or (i > #points - BUSY_PASSES and not culprits.is_busy(row))
       or (before and before.queue > row.message_queue) then
       return false
     end
@@ -273,7 +269,7 @@ function M.runaway(history, node)
   local findings = {}
   for _, row in ipairs(rows) do
     if row.reductions_per_s >= BUSY_REDUCTIONS_PER_S and row.reductions_per_s >= BUSY_SHARE * total
-      and is_busy(row) then
+      and culprits.is_busy(row) then
       local points = series(history, row.pid, WINDOW_S)
       if points[#points].row == row and never_rests(points) then
         local share = row.reductions_per_s / total * 100

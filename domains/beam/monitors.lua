@@ -146,7 +146,7 @@ local function circle_finding(pass, circle, seconds)
   end
   return {
     subject = listed(subjects), pid = rows[1].pid, severity = "warning",
-    value = math.floor(seconds), threshold = CERTAIN_S, unit = "s",
+    value = #rows, threshold = 2, unit = "processes",
     summary = ("%s wait for each other's answer for %s, in %s; %s messages wait for them"):format(
       listed(names), units.format_duration(seconds * 1000), rows[1].current_function,
       units.format_count(waiting)),

@@ -41,6 +41,32 @@ end
 return { busiest = rows, schedulers = beam_get_schedulers() }
 ]]
 
+local INVESTIGATE_SATURATION = [[
+local groups, order, total = {}, {}, 0
+for _, p in ipairs(beam_top_processes(50, "reductions_per_s").processes) do
+  local work = p.reductions_per_s or 0
+  total = total + work
+  if p.status ~= "waiting" and work > 0 then
+    local key = p.current_function or p.name
+    local group = groups[key]
+    if not group then
+      group = { in_function = key, count = 0, reductions_per_s = 0, processes = {} }
+      groups[key] = group
+      order[#order + 1] = group
+    end
+    group.count = group.count + 1
+    group.reductions_per_s = group.reductions_per_s + work
+    if #group.processes < 10 then
+      group.processes[#group.processes + 1] = p.name .. " " .. p.pid
+    end
+  end
+end
+table.sort(order, function(a, b) return a.reductions_per_s > b.reductions_per_s end)
+local first = {}
+for i = 1, math.min(5, #order) do first[i] = order[i] end
+return { busiest = first, reductions_per_s = total, schedulers = beam_get_schedulers() }
+]]
+
 local INVESTIGATE_GROUPS = [[
 local groups, order = {}, {}
 local top = beam_top_processes(50, "memory")
@@ -149,7 +175,7 @@ return {
   {
     type = "scheduler_saturation", severity = "warning", hold = "3m", clear_hold = "60s",
     title = "Processes wait for the schedulers",
-    when = limits.saturation, investigate = INVESTIGATE_RUNAWAY,
+    when = limits.saturation, investigate = INVESTIGATE_SATURATION, next = look_at_process,
   },
   limit_rule("process", "processes", "process_count", "processes"),
   port_limit,

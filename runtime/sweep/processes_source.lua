@@ -9,6 +9,11 @@
 --- is not answered in time the reader is killed, and the chunk is asked again by one short-lived
 --- helper per process, many at once, so that only those that do not answer are left out.
 ---
+--- Where many processes wait for a scheduler, every question that a process itself has to answer
+--- waits for its turn, and the scan may not get to all within its budget. There what can be read
+--- without asking is read first, of all: who has work to do, who has done most, whose mailbox is
+--- longest.
+---
 --- Bindings: Budget (ms for the scan), Patience (ms for a chunk), Grace (ms for one process), Gap
 --- (ms between the two readings of rates), Top, Small (up to so many processes every rate is read),
 --- Hints (pids to read rates of), Calling (pids that waited for the answer to a call), Named (pids
@@ -58,14 +63,25 @@ Waiters = fun(Infos, Pids) ->
       lists:sublist([P || {[_, _, {_, waiting}], P} <- lists:reverse(WithMail)], 100)
   end
 end,
+Present = fun(Infos, Pids) ->
+  case lists:member(undefined, Infos) of
+    true -> lists:unzip([X || {[_ | _], _} = X <- lists:zip(Infos, Pids)]);
+    false -> {Infos, Pids}
+  end
+end,
+SelectQuick = fun(Infos0, Pids0, {MinR, MinQ}) ->
+  case Present(Infos0, Pids0) of
+    {[], _} -> {[], [], []};
+    {Infos, Pids} ->
+      Infos2 = lists:map(fun erlang:tl/1, Infos),
+      Infos3 = lists:map(fun erlang:tl/1, Infos2),
+      {Best(Infos, Pids, MinR), Best(Infos2, Pids, MinQ), Active(Infos3, Pids)}
+  end
+end,
 Select = fun(Infos0, Pids0, {MinM, MinR, MinQ, MinH}) ->
-  {Infos, Pids} = case lists:member(undefined, Infos0) of
-    true -> lists:unzip([X || {[_ | _], _} = X <- lists:zip(Infos0, Pids0)]);
-    false -> {Infos0, Pids0}
-  end,
-  case Infos of
-    [] -> {[], [], [], [], [], []};
-    _ ->
+  case Present(Infos0, Pids0) of
+    {[], _} -> {[], [], [], [], [], []};
+    {Infos, Pids} ->
       Infos2 = lists:map(fun erlang:tl/1, Infos),
       Infos3 = lists:map(fun erlang:tl/1, Infos2),
       Infos4 = lists:map(fun erlang:tl/1, Infos3),
@@ -77,6 +93,7 @@ end,
 Read = fun(Pids, Items) ->
   lists:zipwith(fun erlang:process_info/2, Pids, lists:duplicate(length(Pids), Items))
 end,
+QuickItems = [reductions, message_queue_len, status],
 ScanItems = [memory, reductions, message_queue_len, total_heap_size, status],
 RateItems = [reductions, message_queue_len],
 RowItems = [registered_name, initial_call, current_function, status, memory, message_queue_len,
@@ -126,6 +143,7 @@ Reader = fun Loop() ->
       process_flag(priority, Prio),
       Before = Now(),
       Answer = case Job of
+        {quick, Pids, Min} -> SelectQuick(Read(Pids, QuickItems), Pids, Min);
         {scan, Pids, Min} -> Select(Read(Pids, ScanItems), Pids, Min);
         {read, Pids, Items} -> Read(Pids, Items);
         {name, Pids} -> [Name(P, M) || {P, M} <- Pids]
@@ -196,18 +214,31 @@ end,
 Min = fun(Best0, Least) ->
   case length(Best0) < Top of true -> Least; false -> element(1, lists:last(Best0)) end
 end,
+Split = fun(Pids, Left) ->
+  case Left > 2000 of
+    true ->
+      {C, T} = lists:split(2000, Pids),
+      {C, T, Left - 2000};
+    false -> {Pids, [], 0}
+  end
+end,
+Quick = fun
+  Loop([], _, Acc) -> Acc;
+  Loop(Pids, Left, {R, Q, A} = Acc) ->
+    {Chunk, Rest, Next} = Split(Pids, Left),
+    case Ask({quick, Chunk, {Min(R, -1), Min(Q, 0)}}) of
+      stalled -> Loop(Rest, Next, Acc);
+      {_, {R2, Q2, A2}} ->
+        Loop(Rest, Next, {Merge(R, R2), Merge(Q, Q2), lists:sublist(A ++ A2, 200)})
+    end
+end,
 Scan = fun
   Loop([], _, Acc) -> Acc;
   Loop(Pids, Left, {M, R, Q, H, A, W} = Acc) ->
     case Now() > End of
       true -> put(skipped, Left), Acc;
       false ->
-        {Chunk, Rest, Next} = case Left > 2000 of
-          true ->
-            {C, T} = lists:split(2000, Pids),
-            {C, T, Left - 2000};
-          false -> {Pids, [], 0}
-        end,
+        {Chunk, Rest, Next} = Split(Pids, Left),
         Mins = {Min(M, -1), Min(R, -1), Min(Q, 0), Min(H, -1)},
         {M2, R2, Q2, H2, A2, W2} = case Ask({scan, Chunk, Mins}) of
           stalled -> Select(Slowly(Chunk, ScanItems), Chunk, Mins);
@@ -220,6 +251,10 @@ end,
 Listed = erlang:processes(),
 Pids0 = case Avoid of [] -> Listed; _ -> Listed -- Avoid end,
 Total = length(Listed) - 1,
+{QuickR, QuickQ, QuickA} = case Urge() of
+  normal -> Quick(Pids0, length(Pids0), {[], [], []});
+  low -> {[], [], []}
+end,
 Scanned = Scan(Pids0, length(Pids0), {[], [], [], [], [], []}),
 Here = [P || P <- Avoid, lists:member(P, Listed)],
 {M1, R1, Q1, H1, A1, W1} = case Here of
@@ -234,7 +269,7 @@ Pids1 = fun(Pairs) -> [P || {_, P} <- Pairs] end,
 Candidates = case Total =< Small of
   true -> (Listed -- get(stuck)) -- [Me, get(reader)];
   false ->
-    lists:usort(Pids1(M1) ++ Pids1(R1) ++ Pids1(Q1) ++ Pids1(H1) ++ A1 ++ Hints)
+    lists:usort(Pids1(M1 ++ R1 ++ Q1 ++ H1 ++ QuickR ++ QuickQ) ++ A1 ++ QuickA ++ Hints)
       -- [Me, get(reader)]
 end,
 Chunks = fun
@@ -291,7 +326,7 @@ FindCallers = fun(C) ->
 end,
 Callers = lists:sublist(
   lists:append(lists:map(FindCallers, Chunks(lists:usort(Calling ++ W1), []))), 100),
-Finalists = lists:usort(Pids1(M1) ++ Pids1(R1) ++ Pids1(Q1) ++ Pids1(H1) ++ Holders
+Finalists = lists:usort(Pids1(M1 ++ R1 ++ Q1 ++ H1 ++ QuickR ++ QuickQ) ++ Holders
   ++ Leaders(Rates) ++ Callers) -- [Me, get(reader)],
 ReadRow = fun(C) ->
   {_, Infos} = ReadSafe(C, RowItems),

@@ -1,6 +1,9 @@
--- What many nodes cost the host: real nodes, the real binary, its own figures of memory and CPU.
+-- What many nodes cost the host: real nodes, the real binary, watchers of all five domains on each
+-- node, and what the kernel says of the memory and the processor time of host, zygote and children.
 --
---   build/beamlens lua tests/bench/fifty_nodes.lua [SECONDS] [NODES] [WATCHERS]   (60, 50, 5)
+--   build/beamlens lua tests/bench/fifty_nodes.lua [SECONDS] [NODES] [EVERY]   (300, 50, 20)
+--
+-- It prints a line every EVERY seconds, and at the end the events by name.
 
 package.path = "tests/?.lua;tests/?/init.lua;" .. package.path
 
@@ -10,9 +13,10 @@ local node = require("support.node")
 local support = require("support")
 local uv = require("luv")
 
-local seconds, count, watchers = tonumber(arg[1]) or 60, tonumber(arg[2]) or 50,
-  tonumber(arg[3]) or 5
+local seconds, count, every = tonumber(arg[1]) or 300, tonumber(arg[2]) or 50,
+  tonumber(arg[3]) or 20
 
+local DOMAINS = { "beam", "ets", "gc", "ports", "sup" }
 local TICKS_PER_S = 100
 
 -- Part of the watcher file: has the host say how much of its Lua heap is in use.
@@ -61,23 +65,29 @@ end
 
 local function watcher_file(names)
   local list = {}
-  for i = 1, watchers do
-    list[i] = ('{ name = "w%d", domain = "beam", handlers = {'
-      .. ' { "heap", "beamlens.sampler.sample", say_heap } }, node = { "%s" } },'):format(i,
-      table.concat(names, '", "'))
+  for i, domain in ipairs(DOMAINS) do
+    list[i] = ('{ domain = "%s", handlers = { { "heap", "beamlens.sampler.sample", say_heap } }, '
+      .. 'node = { "%s" } },'):format(domain, table.concat(names, '", "'))
   end
   return support.write_file(support.tmp_path("fifty.lua"),
     HEAP .. "return {\n" .. table.concat(list, "\n") .. "\n}\n")
 end
 
-local function report(b)
+-- One line of figures. The zygote is the host's own child, which makes the children.
+local function report(b, started_ms)
+  local zygote, children = 0, 0
   local below = descendants(b.pid, {})
-  local total = 0
-  for _, pid in ipairs(below) do
-    total = total + rss_mb(pid)
+  for i, pid in ipairs(below) do
+    if i == 1 then
+      zygote = rss_mb(pid)
+    else
+      children = children + rss_mb(pid)
+    end
   end
-  print(("host      %.1f MB RSS, %.1f s of CPU"):format(rss_mb(b.pid), cpu_s(b.pid)))
-  print(("sandbox   %.1f MB RSS in %d processes"):format(total, #below))
+  print(("%4d s   host %.1f MB RSS, %.1f s of CPU; zygote %.1f MB; %d children %.1f MB; %d events")
+    :format((async.now_ms() - started_ms) / 1000, rss_mb(b.pid), cpu_s(b.pid), zygote,
+      math.max(0, #below - 1), children, #b.events))
+  io.stdout:flush()
 end
 
 local function print_counts(b)
@@ -101,13 +111,13 @@ local function main()
       "+SDio", "1", "+A", "1" } })
     names[i] = nodes[i].name
   end
-  print(("%d nodes, %d watchers on each, %d s"):format(count, watchers, seconds))
+  print(("%d nodes, %d domains on each, %d s"):format(count, #DOMAINS, seconds))
   local b = beamlens.start({ "run", watcher_file(names), "--log", "json" }, { env = {
     "ERL_EPMD_PORT=" .. nodes[1].epmd_port, "BEAMLENS_COOKIE=" .. nodes[1].cookie } })
-  local deadline = async.deadline(seconds * 1000)
+  local started_ms, deadline = async.now_ms(), async.deadline(seconds * 1000)
   while deadline:left_ms() > 0 and not b.status do
-    async.sleep(math.min(deadline:left_ms(), 20000))
-    report(b)
+    async.sleep(math.min(deadline:left_ms(), every * 1000))
+    report(b, started_ms)
   end
   print_counts(b)
   b:kill("sigterm")

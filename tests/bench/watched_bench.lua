@@ -2,7 +2,7 @@
 -- over some minutes with watchers of all five domains, against the same node before, in percent of
 -- one scheduler. The figures are the kernel's, so nothing of ours measures itself.
 --
--- BEAMLENS_BENCH_SECONDS is how long each is measured (default 180): a pass comes once a minute or so.
+-- BEAMLENS_BENCH_SECONDS is how long each is measured: 180 if not given, some passes of the sweep.
 
 local async = require("runtime.async")
 local beamlens = require("support.beamlens")

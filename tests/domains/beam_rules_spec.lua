@@ -456,6 +456,65 @@ describe("scheduler_saturation", function()
       return 4
     end))
   end)
+
+  local function summary(rows)
+    local _, found = live("scheduler_saturation", {
+      seconds = 100,
+      data = function()
+        return { scheduler_run_queue = 39 }
+      end,
+      rows = function()
+        return rows
+      end,
+    })
+    return found[100].summary:gsub("^39 or more processes wait for 2 schedulers for 1 m; ", ""),
+      found[100]
+  end
+
+  local function spinners(count, changes)
+    local rows = { row("<0.900.0>", { name = "idle" }) }
+    for i = 1, count do
+      rows[#rows + 1] = row(("<0.%d.0>"):format(i), {
+        name = "job_" .. i, subject = "job_" .. i, status = i == 1 and "running" or "runnable",
+        reductions_per_s = 1e7 - i, current_function = "shop:loop/0",
+      })
+      for key, value in pairs(changes and changes(i) or {}) do
+        rows[#rows][key] = value
+      end
+    end
+    return rows
+  end
+
+  it("names those that do most of the work, one kind as one", function()
+    local text, finding = summary(spinners(40))
+    assert.are.equal("40 processes in shop:loop/0, 100 % of the work: job_1 <0.1.0>, "
+      .. "job_2 <0.2.0>, job_3 <0.3.0> and 37 more", text)
+    assert.are.equal("schedulers", finding.subject)
+    assert.are.equal("<0.1.0>", finding.pid)
+    assert.are.same({ 39, 40, 100 },
+      { finding.figures[1].value, finding.figures[2].value, finding.figures[3].value })
+
+    -- Of one name, in many functions.
+    text = summary(spinners(6, function(i)
+      return { name = "import:init/1", subject = "import:init/1",
+        current_function = "lists:f" .. i .. "/2" }
+    end))
+    assert.are.equal("6 processes import:init/1, 100 % of the work: <0.1.0> in lists:f1/2, "
+      .. "<0.2.0> in lists:f2/2, <0.3.0> in lists:f3/2 and 3 more", text)
+
+    -- One that does more than all others.
+    text = summary(spinners(5, function(i)
+      return i == 3 and { reductions_per_s = 9e7, current_function = "shop:report/1" } or {}
+    end))
+    assert.are.equal("job_3 <0.3.0> in shop:report/1, 69 % of the work", text)
+
+    -- Nobody that was seen is busy.
+    text, finding = summary(spinners(3, function()
+      return { status = "waiting" }
+    end))
+    assert.are.equal("39 or more processes wait for 2 schedulers for 1 m", text)
+    assert.is_nil(finding.pid)
+  end)
 end)
 
 describe("the rules of beam", function()

@@ -10,7 +10,8 @@
 --
 -- A file is JSON lines under xz. Samples and passes of the sweep are taken as they come, whatever
 -- they hold, and written as what changed against the one before of the same node (and domain); see
--- support/changes.lua. A sample refers to its pass. Only a sample's id is left out.
+-- support/changes.lua. A sample refers to its pass. A sample's id is left out, and the tracks
+-- of a pass, which a history makes anew from the rows.
 
 local changes = require("support.changes")
 local json = require("runtime.json")
@@ -64,7 +65,12 @@ function Writer:pass(at_ms, node_index, pass)
   elseif last.pass == pass then
     return last.number
   end
-  local plain = copy(pass)
+  local plain = {}
+  for key, value in pairs(pass) do
+    if key ~= "tracks" then
+      plain[key] = copy(value)
+    end
+  end
   self:line({ k = "pass", t = at_ms, n = node_index,
     v = changes.between(last.plain, plain, last.past) or 0 })
   local number = last.number + 1
