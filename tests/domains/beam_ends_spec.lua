@@ -149,7 +149,7 @@ describe("what is found of schedulers", function()
     local finding = found[290][1]
     assert.are.same({ 1, "schedulers", "warning", 39, 4 }, { #found[290], finding.subject,
       finding.severity, finding.value, finding.threshold })
-    assert.matches("; the busiest is report <0.7.0>$", finding.summary)
+    assert.matches("; report <0.7.0> in gen_server:loop/7, 100 %% of the work$", finding.summary)
     assert.are.equal(0, #found[300])
   end)
 end)
