@@ -78,7 +78,7 @@ describe("a pass of the sweep", function()
 
   it("comes a hundred times its work after the one before", support.async(function()
     local n = node.start({ name = "bounds1" })
-    n:eval("fl_ets:burst(few, 1000).")
+    n:eval("fl_ets:burst(few, 100).")
     local ctx = beam.attach(n, { gap_ms = 5, min_interval_ms = 1, parts = { "tables" } })
     local passes = {}
     ctx.sweep:start()
@@ -87,16 +87,16 @@ describe("a pass of the sweep", function()
       if pass and passes[#passes] ~= pass then
         passes[#passes + 1] = pass
       end
-      return #passes == 4
+      return #passes == 3
     end, 20000)
     ctx.sweep:stop()
     local least_ms = math.huge
-    for i = 1, 3 do
+    for i = 1, 2 do
       least_ms = math.min(least_ms, passes[i].work_ms)
     end
     -- What a pass took on a busy machine is no measure of its work: the least of them is.
     assert.is_true(least_ms >= 1)
-    local span_ms = passes[4].mono_ms - passes[1].mono_ms
-    assert.is_true(span_ms >= 3 * 100 * least_ms - passes[1].work_ms, span_ms)
+    local span_ms = passes[3].mono_ms - passes[1].mono_ms
+    assert.is_true(span_ms >= 2 * 100 * least_ms - passes[1].work_ms, span_ms)
   end, 40))
 end)
