@@ -227,9 +227,9 @@ end
 ---@param opts { timeout_ms: number, max_heap_words?: integer, priority?: string }
 ---@return any value
 ---@return string? err
----@return string? code `"ECODESERVER"`: the node's code_server does not answer, and what this source
---- needs, or any, is not loaded; `"ENOEVAL"`: nor ever, its release lacks what that needs; `"EREMOTE"`: it raised
---- there, or the source does not parse; or the code of a failed call.
+---@return string? code `"ECODESERVER"`: the code_server there does not answer, and what this source
+--- needs, or any, is not loaded; `"ENOEVAL"`: the node's release lacks what evaluating needs;
+--- `"EREMOTE"`: it raised there, or the source does not parse; or the code of a failed call.
 function Evaluator:run(source, bindings, opts)
   if not source:find("%.%s*$") then
     error("an Erlang source ends with a full stop", 3)
