@@ -23,6 +23,7 @@ local function snapshot(target)
     supervisor_count = found.total or json.null,
     total_children = found.total_children or json.null,
     supervisors_skipped = found.skipped or json.null,
+    supervisors_silent = found.silent or json.null,
     process_count = now.process_count,
     process_limit = now.process_limit,
     port_count = now.port_count,
@@ -114,6 +115,8 @@ total_children and supervisor_count are of the last sweep, null before the first
     count("supervisor_count", "as the last sweep found them", true),
     count("total_children", "processes below them, as the last sweep found them", true),
     count("supervisors_skipped", "supervisors and links that the last sweep did not look at", true),
+    count("supervisors_silent", "that did not say in time who their children are, when the sweep "
+      .. "last asked: a child's start or end holds them up, and they are counted by links", true),
     count("process_count"),
     count("process_limit"),
     count("port_count"),

@@ -418,6 +418,11 @@ describe("a target on a bare node", function()
     assert.are.same({ 3, 7 }, t:eval([[F = fun(X) -> X + 1 end,
       M = maps:map(fun(_, V) -> F(V) end, #{a => 2, b => 6}),
       <<A:8>> = <<(maps:get(a, M)):8>>, [A | lists:sort([V || {b, V} <- maps:to_list(M)])].]]))
+    -- A source that needs another module fails alone.
+    local value, err, code = t:eval("array:size(array:new()).")
+    assert.are.same({ nil, "ECODESERVER" }, { value, code })
+    assert.matches("so the module array cannot be loaded", err)
+    assert.are.equal(9, t:eval("10 - 1."))
     local _, text = t:eval("error({\"grüße\", #{<<\"grüße\"/utf8>> => 1.5, a => self()}, "
       .. "lists:seq(1, 1000), make_ref(), fun lists:sum/1, <<1:3>>}).")
     assert.matches("^EREMOTE: error:{", text)

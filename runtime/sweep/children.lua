@@ -122,6 +122,11 @@ function Children:questions(terms, learn, inspect, candidates)
   return bindings
 end
 
+-- Whether an answer says that the supervisor gave none in time.
+local function is_silent(answer)
+  return answer == "late" or (type(answer) == "table" and answer[1] == "silent")
+end
+
 function Children:take_learned(row, answer, now_ms)
   local entry = self.supervisors[row.pid]
   local was_learned = entry.ids ~= nil
@@ -145,11 +150,12 @@ function Children:ask(target, result, terms, candidates)
   local answer = target:eval(source, self:questions(terms, learn, inspect, candidates),
     { timeout_ms = 4 * PATIENCE_MS + WATCH_MS + 2000 }) or { {}, {}, {} }
   for i, pid in ipairs(learn) do
+    self.supervisors[pid].is_silent = is_silent(answer[1][i])
     self:take_learned(result.rows[pid], answer[1][i], result.mono_ms)
   end
   for i, pid in ipairs(inspect) do
     local entry = self.supervisors[pid]
-    entry.inspected_ms = result.mono_ms
+    entry.inspected_ms, entry.is_silent = result.mono_ms, is_silent(answer[2][i])
     record.inspect(entry, result.rows[pid], answer[2][i], result.mono_ms)
   end
   return answer[3]
@@ -225,7 +231,8 @@ function Children:tell_gone(result, candidates, alive)
 end
 
 --- Takes in a pass, asks what it needs to, and adds to the result what is known: `restarts` and
---- `missing` of its rows, and `gone`.
+--- `missing` of its rows, `gone`, and `silent`: how many supervisors did not answer when they were
+--- last asked.
 ---@async
 ---@param target table
 ---@param result sweep.Supervisors
@@ -235,9 +242,11 @@ function Children:update(target, result, terms)
   local candidates = self:find_gone(result)
   local alive = self:ask(target, result, terms.supervisors, candidates)
   self:tell_gone(result, candidates, alive)
+  result.silent = 0
   for pid, row in pairs(result.rows) do
     local entry = self.supervisors[pid]
     entry.fingerprint = row.fingerprint
+    result.silent = result.silent + (entry.is_silent and 1 or 0)
     row.restarts, row.missing = entry.restarts, record.missing(entry)
   end
 end

@@ -43,6 +43,7 @@ local MAX_HEAP_WORDS = 16 * 1024 * 1024
 ---@field is_cut boolean It ended early: who is not there may be there.
 ---@field applications table<string, true> That run.
 ---@field gone children.Gone[] Registered supervisors that are no more.
+---@field silent integer Those that did not say who their children are when they were last asked.
 
 ---@class sweep.SupervisorPart
 local Part = {}

@@ -140,7 +140,25 @@ end
 ---@return string? err
 ---@return string? code `"ECODESERVER"`, `"ENOEVAL"`, or the code of a failed call.
 function Evaluator:check(deadline)
-  return self:confirm(node_modules.EVAL, deadline, node_modules.EVAL_REQUIRED)
+  local ok, err, code = self.modules:confirm(node_modules.EVAL, deadline,
+    node_modules.EVAL_REQUIRED)
+  if ok then
+    self.refusal = nil
+    return true
+  elseif code ~= "ECODESERVER" and code ~= "ENOMODULE" then
+    return nil, err, code
+  end
+  local reason = err:match(": (.*)")
+  if code == "ECODESERVER" then
+    err = ("ECODESERVER: nothing can be evaluated on the node: %s; plain calls go on, look at "
+      .. "sys:get_status(code_server) there"):format(reason)
+  else
+    code = "ENOEVAL"
+    err = ("ENOEVAL: nothing can be evaluated on the node: %s; its release must contain stdlib")
+      :format(reason)
+  end
+  self.refusal = { err = err, code = code, until_ms = async.now_ms() + self.retry_ms }
+  return nil, err, code
 end
 
 -- Looks again, while evals are still refused: none waits for a code_server that does not answer.
@@ -166,33 +184,11 @@ function Evaluator:admit(deadline)
   return nil, refusal.err, refusal.code
 end
 
-function Evaluator:confirm(names, deadline, required)
-  local ok, err, code = self.modules:confirm(names, deadline, required)
-  if ok then
-    self.refusal = nil
-    return true
-  end
-  if code ~= "ECODESERVER" and code ~= "ENOMODULE" then
-    return nil, err, code
-  end
-  local reason = err:match(": (.*)")
-  if code == "ECODESERVER" then
-    err = ("ECODESERVER: nothing can be evaluated on the node: %s; plain calls go on, look at "
-      .. "sys:get_status(code_server) there"):format(reason)
-  else
-    code = "ENOEVAL"
-    err = ("ENOEVAL: nothing can be evaluated on the node: %s; its release must contain stdlib")
-      :format(reason)
-  end
-  self.refusal = { err = err, code = code, until_ms = async.now_ms() + self.retry_ms }
-  return nil, err, code
-end
-
 -- Has the node parse a source. Returns what is kept of it; `final` failures are kept too.
 function Evaluator:parse(source, deadline)
   local ok, err, code = self:admit(deadline)
   if ok then
-    ok, err, code = self:confirm(node_modules.named_in(source), deadline, {})
+    ok, err, code = self.modules:confirm(node_modules.named_in(source), deadline, {})
   end
   if not ok then
     return { err = err, code = code }
@@ -275,9 +271,9 @@ end
 ---@param opts { timeout_ms: number, max_heap_words?: integer, priority?: string }
 ---@return any value
 ---@return string? err
----@return string? code `"ECODESERVER"`: nothing can be evaluated while the node's code_server does
---- not answer; `"ENOEVAL"`: nor ever, its release lacks what that needs; `"EREMOTE"`: it raised
---- there, or the source does not parse; or the code of a failed call.
+---@return string? code `"ECODESERVER"`: the code_server there does not answer, and what this source
+--- needs, or any, is not loaded; `"ENOEVAL"`: the node's release lacks what evaluating needs;
+--- `"EREMOTE"`: it raised there, or the source does not parse; or the code of a failed call.
 function Evaluator:run(source, bindings, opts)
   if not source:find("%.%s*$") then
     error("an Erlang source ends with a full stop", 3)
