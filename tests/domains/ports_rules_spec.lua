@@ -471,6 +471,16 @@ describe("blocked_writer", function()
     end
   end)
 
+  it("lets several that write to one slow client be", function()
+    local found = blocked(300, function()
+      local client = port("#Port<0.9>", { queue_size = 65536, remote = "10.0.0.9:40001",
+        is_accepted = true })
+      return ports_of({ client }, { sender("<0.71.0>", { "#Port<0.9>" }),
+        sender("<0.72.0>", { "#Port<0.9>" }), sender("<0.73.0>", { "#Port<0.9>" }) })
+    end)
+    assert.are.equal(0, lives.count(found))
+  end)
+
   it("lets back-pressure that moves be: each some seconds, or a queue that is written", function()
     local moving = {
       registered = function(t)
@@ -486,6 +496,10 @@ describe("blocked_writer", function()
         return ports_of({ STUCK }, { sender("<0.71.0>", { "#Port<0.7>" },
           { reductions = 900 + moved }), sender("<0.72.0>", { "#Port<0.7>" },
           { reductions = 800 + moved }) })
+      end,
+      ["registered, to one who reads slowly"] = function(t)
+        return ports_of({ port("#Port<0.7>", { queue_size = 65536 - 10 * t }) },
+          { sender("<0.70.0>", { "#Port<0.7>" }, { name = "logger_out" }) })
       end,
       ["a busy peer"] = function(t)
         return ports_of({ port("#Port<0.3>", { peer = "shop@db2", queue_size = 131072,
