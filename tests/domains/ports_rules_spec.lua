@@ -286,6 +286,20 @@ describe("fd_growth", function()
     assert.are.equal(0, lives.count(run("port_growth", sockets(8192))))
   end)
 
+  it("does not swing between the two where their limits are the same", function()
+    local function swinging()
+      return growing(3600, per_minute(30), { data = function(t)
+        return { port_count = 60 + math.floor(t / 2), port_limit = 20000,
+          fd_count = 60 + math.floor(t / 2) + t / 30 % 3, fd_limit = 20000 }
+      end })
+    end
+    assert.are.equal(0, lives.count(run("fd_growth", swinging())))
+    local found = run("port_growth", swinging())
+    for t = 1800, 3600, 30 do
+      assert.are.equal("tcp_inet", subjects(found[t]), t)
+    end
+  end)
+
   it("tells of files beside the sockets that leak, too", function()
     local life = growing(3600, per_minute(30), { data = function(t)
       return { port_count = 60 + math.floor(t / 2), fd_count = 90 + 2 * t, fd_limit = 65536 }
