@@ -133,6 +133,23 @@ local function limit_rule(kind, subject, unit)
   }
 end
 
+-- Descriptors near their limit, unless most of them are ports that are as near to theirs: then
+-- port_limit tells of it.
+local function without_ports(when)
+  return function(history, node, held)
+    local sample = history:latest()
+    local data = sample and sample.data or {}
+    local ports, files = trends.number(data, "port_count"), trends.number(data, "fd_count")
+    local is_same = not next(held) and ports and files and ports >= files / 2
+      and (trends.number(data, "port_utilization_pct") or 0)
+        >= 0.95 * (trends.number(data, "fd_utilization_pct") or 0)
+    return not is_same and when(history, node, held) or nil
+  end
+end
+
+local fd_limit = limit_rule("fd", "file descriptors", "descriptors")
+fd_limit.when = without_ports(fd_limit.when)
+
 local function growth_rule(kind, subject, when)
   return {
     type = kind .. "_growth", severity = "warning", hold = "60s", clear_hold = "5m",
@@ -145,7 +162,7 @@ end
 M.rules = {
   limit_rule("port", "ports", "ports"),
   growth_rule("port", "ports", M.port_growth),
-  limit_rule("fd", "file descriptors", "descriptors"),
+  fd_limit,
   growth_rule("fd", "file descriptors", M.fd_growth),
   {
     -- The passes of the sweep have seen it for 30 s.

@@ -139,6 +139,21 @@ for kind, subject in pairs({ port = "ports", fd = "file descriptors" }) do
   end)
 end
 
+describe("fd_limit", function()
+  local function sockets(fd_limit)
+    return run("fd_limit", { seconds = 300, data = function(t)
+      local ports, files = 700 + t, 720 + t
+      return { port_count = ports, port_limit = 1000, port_utilization_pct = ports / 10,
+        fd_count = files, fd_limit = fd_limit, fd_utilization_pct = files / fd_limit * 100 }
+    end })
+  end
+
+  it("leaves sockets to port_limit where ports end as soon", function()
+    assert.are.equal(0, lives.count(sockets(1000)))
+    assert.are.equal(1, #sockets(800)[100])
+  end)
+end)
+
 -- A life in which `more(t)` ports of a kind are there beside the others.
 local function growing(seconds, more, opts)
   opts = opts or {}
