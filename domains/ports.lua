@@ -125,7 +125,7 @@ What to look for:
   does not close them.
 - A queue_size that stays high in ports_top(5, "queue") while output_bytes stands still: nobody
   reads at the other end, and who writes there is blocked. That matters where the writer is
-  registered, shared, or has a growing mailbox.
+  registered, several share a connection that this node made, or its mailbox grows.
 Connections come and go with load, together with processes. A writer that waits for its own slow
 client is back-pressure at work, not a fault.]],
   metrics = {

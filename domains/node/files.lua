@@ -24,11 +24,15 @@ local READ = [[
  end}.
 ]]
 
+local function is_limits(text)
+  return type(text) == "string" and text:find("Max open files", 1, true) ~= nil
+end
+
 --- The soft limit in the text of /proc/self/limits; nil where there is none.
 ---@param text any
 ---@return number?
 function M.limit(text)
-  return type(text) == "string" and tonumber(text:match("Max open files%s+(%d+)")) or nil
+  return is_limits(text) and tonumber(text:match("Max open files%s+(%d+)")) or nil
 end
 
 local function read_files(target, deadline)
@@ -43,7 +47,9 @@ local function read_files(target, deadline)
     local limit = memo.fd_limit or count[2]
     return { count = limit, limit = limit }
   end
-  memo.fd_limit = M.limit(answer[2])
+  if is_limits(answer[2]) then -- else the last descriptor was taken meanwhile
+    memo.fd_limit = M.limit(answer[2])
+  end
   return { count = type(count) == "number" and count or nil, limit = memo.fd_limit }
 end
 

@@ -24,13 +24,18 @@ local function growth_of(history, node, opts)
   return not is_load and growth or nil
 end
 
--- Sockets and programs are ports and descriptors: the same growth may end at either limit. The one
--- that ends first tells of it. `is_same`: ports are at least half of the new descriptors.
+-- Sockets and programs are ports and descriptors: the same growth may end at either limit. Ports
+-- tell of it, unless descriptors end first by a tenth: where both have the same limit a file more
+-- or less must not decide. Gives the growth of ports and that of descriptors that are told of.
 local function both(history, node)
   local ports = growth_of(history, node, PORTS)
   local files = growth_of(history, node, FILES)
-  local is_same = ports and files and ports.per_s >= files.per_s / 2
-  return ports, files, is_same
+  if not ports or not files or ports.per_s < files.per_s / 2 then
+    return ports, files
+  elseif files.eta_s < 0.9 * ports.eta_s then
+    return nil, files
+  end
+  return ports
 end
 
 local function grown(growth, subject, what, unit, key)
@@ -48,8 +53,8 @@ end
 
 --- Ports that become more and more while processes do not (S19): a finding per kind of port.
 function M.port_growth(history, node, held)
-  local ports, files, is_same = both(history, node)
-  if not ports or (is_same and files.eta_s < ports.eta_s) then
+  local ports = both(history, node)
+  if not ports then
     return nil
   end
   local list = {}
@@ -62,8 +67,8 @@ end
 
 --- File descriptors that become more and more while processes do not (S20).
 function M.fd_growth(history, node)
-  local ports, files, is_same = both(history, node)
-  if not files or (is_same and ports.eta_s <= files.eta_s) then
+  local _, files = both(history, node)
+  if not files then
     return nil
   end
   return grown(files, "file descriptors", "file descriptors", "descriptors", "fd_count")
@@ -128,6 +133,23 @@ local function limit_rule(kind, subject, unit)
   }
 end
 
+-- Descriptors near their limit, unless most of them are ports that are as near to theirs: then
+-- port_limit tells of it.
+local function without_ports(when)
+  return function(history, node, held)
+    local sample = history:latest()
+    local data = sample and sample.data or {}
+    local ports, files = trends.number(data, "port_count"), trends.number(data, "fd_count")
+    local is_same = not next(held) and ports and files and ports >= files / 2
+      and (trends.number(data, "port_utilization_pct") or 0)
+        >= 0.95 * (trends.number(data, "fd_utilization_pct") or 0)
+    return not is_same and when(history, node, held) or nil
+  end
+end
+
+local fd_limit = limit_rule("fd", "file descriptors", "descriptors")
+fd_limit.when = without_ports(fd_limit.when)
+
 local function growth_rule(kind, subject, when)
   return {
     type = kind .. "_growth", severity = "warning", hold = "60s", clear_hold = "5m",
@@ -140,7 +162,7 @@ end
 M.rules = {
   limit_rule("port", "ports", "ports"),
   growth_rule("port", "ports", M.port_growth),
-  limit_rule("fd", "file descriptors", "descriptors"),
+  fd_limit,
   growth_rule("fd", "file descriptors", M.fd_growth),
   {
     -- The passes of the sweep have seen it for 30 s.

@@ -1,8 +1,9 @@
 --- The rule about writers that a port does not let go on (S16, S17).
 ---
---- Writers that wait for slow clients of their own are back-pressure at work: nothing is found of
---- them. A finding needs 30 s in which nothing moved, and somebody whom that concerns: a registered
---- process, two that share a port, another node, the standard output, or a growing mailbox.
+--- Writers that wait for slow clients are back-pressure at work: nothing is found of them, nor of
+--- several that write to the connection of one client (channels, heartbeats). A finding needs 30 s
+--- in which nothing moved, and somebody whom that concerns: a registered process, two that share a
+--- connection that this node made, another node, the standard output, or a growing mailbox.
 
 local trends = require("runtime.trends")
 local units = require("runtime.units")
@@ -15,12 +16,12 @@ local WINDOW_MS = 60000
 local IDLE_REDUCTIONS, IDLE_REDUCTIONS_PER_S = 50, 5
 local LONG_MAILBOX = 1000
 
--- Goes back through the passes while `is_same(newer, pass, seconds)` gives what it was in that
--- pass, so many seconds before. Returns for how long that was so, in ms, and what it was at first.
+-- Goes back through the passes while `is_same(newer, pass, next_pass)` gives what it was in that
+-- pass. Returns for how long that was so, in ms, and what it was at first.
 local function standing(passes, now, is_same)
   local first = now
   for i = #passes - 1, 1, -1 do
-    local before = is_same(first, passes[i], (passes[i + 1].mono_ms - passes[i].mono_ms) / 1000)
+    local before = is_same(first, passes[i], passes[i + 1])
     if not before then
       return passes[#passes].mono_ms - passes[i + 1].mono_ms, first
     end
@@ -29,11 +30,24 @@ local function standing(passes, now, is_same)
   return passes[#passes].mono_ms - passes[1].mono_ms, first
 end
 
--- It is the same process, and did nothing in between.
-local function same_sender(newer, pass, seconds)
+-- Whether what a sender waits for went on: the other end reads, if slowly.
+local function has_moved(sender, pass, next_pass)
+  for _, id in ipairs(sender.ports) do
+    local before, now = pass.ports.rows[id], next_pass.ports.rows[id]
+    if before and now and before.queue_size ~= now.queue_size then
+      return true
+    end
+  end
+  return false
+end
+
+-- It is the same process, and neither it nor its port did anything in between.
+local function same_sender(newer, pass, next_pass)
   local older = pass.ports.sender_of[newer.pid]
+  local seconds = (next_pass.mono_ms - pass.mono_ms) / 1000
   local most = math.max(IDLE_REDUCTIONS, IDLE_REDUCTIONS_PER_S * seconds)
-  return older and newer.reductions - older.reductions <= most and older or nil
+  return older and newer.reductions - older.reductions <= most
+    and not has_moved(newer, pass, next_pass) and older or nil
 end
 
 -- The port took nothing and wrote nothing in between.
@@ -110,7 +124,7 @@ local function add_ports(list, passes, by_port)
     if ms >= STUCK_MS then
       list[#list + 1] = finding(what, ms, ("%s %s: %s wait, and nothing is read"):format(what, id,
         units.format_size(row.queue_size)), queue_figure(row), row.connected_pid)
-    elseif not what and not of.is_told and of.count >= 2 then
+    elseif not what and not of.is_told and not row.is_accepted and of.count >= 2 then
       local subject = row.remote and ("%s to %s"):format(row.subject, row.remote) or row.subject
       list[#list + 1] = finding(subject, of.ms, ("%d processes that share %s are blocked while "
         .. "they write to it"):format(of.count, described(row)), queue_figure(row),

@@ -25,6 +25,7 @@ local ORDERS = {
 ---@field queue_size number Bytes that it has not written yet.
 ---@field memory_bytes number
 ---@field memory_kb number
+---@field is_accepted? boolean Several wait for it, and it is a client's connection to this node.
 ---@field peer? string The node that it connects to.
 ---@field remote? string The other end of a TCP connection: `10.0.0.5:5432`, `[::1]:5432`.
 
@@ -178,6 +179,11 @@ local function read(answer)
   }
   for _, tuple in ipairs(answer[1]) do
     result.rows[tuple[1]] = read_row(tuple)
+  end
+  for _, id in ipairs(answer[8]) do
+    if result.rows[id] then
+      result.rows[id].is_accepted = true
+    end
   end
   for i, tuple in ipairs(result.senders_late and {} or answer[7]) do
     local sender = read_sender(tuple)

@@ -192,8 +192,31 @@ Senders = case Queues of
         end
     end
 end,
+%% Of the ports that several wait for: those of clients, which a listening socket accepted. It has
+%% the same local address or none, is older, and has no other end.
+IsListening = fun(P) -> prim_inet:peername(P) =:= {error, enotconn} end,
+IsAccepted = fun(P, Local) ->
+  case prim_inet:sockname(P) of
+    {ok, {Address, Number}} when is_integer(Number) ->
+      lists:any(IsListening, lists:append([lists:sublist(lists:sort(
+        proplists:get_all_values({ok, {A, Number}}, Local)), 20)
+        || A <- [Address, {0, 0, 0, 0}, {0, 0, 0, 0, 0, 0, 0, 0}]]));
+    _ -> false
+  end
+end,
+Accepted = case Senders =/= late andalso lists:append([element(5, S) || S <- Senders]) of
+  false -> [];
+  Ids ->
+    case lists:usort(Ids -- lists:usort(Ids)) of
+      [] -> [];
+      Shared ->
+        Tcp = proplists:get_all_values({name, "tcp_inet"}, lists:zip(Read(All, name), All)),
+        Local = lists:zip(lists:map(fun prim_inet:sockname/1, Tcp), Tcp),
+        [Id || Id <- Shared, IsAccepted(erlang:list_to_port(binary_to_list(Id)), Local)]
+    end
+end,
 Finished = Now(),
 {Rows, Total, Skipped, Finished div 1000, (Finished - Start) div 1000,
  [{Bytes(Name), N} || {Name, N} <- lists:sublist(
-   lists:reverse(lists:keysort(2, maps:to_list(Groups))), 500)], Senders}.
+   lists:reverse(lists:keysort(2, maps:to_list(Groups))), 500)], Senders, Accepted}.
 ]==]

@@ -165,17 +165,14 @@ describe("the ets domain", function()
     local n, get, _, ctx = start()
     n:eval([==[
       fl_ets:burst(leaked, 10000),
-      [spawn(fun Churn() -> T = ets:new(churn, []), ets:delete(T), Churn() end)
-        || _ <- lists:seq(1, 2)].]==])
-    -- On a busy machine a pass may be cut short by its deadline.
-    local found
-    support.wait_until(function()
-      found = assert(ctx.sweep:once()).tables
-      return found.skipped == 0
-    end, 60000, "a whole pass")
-    assert.is_true(found.total >= 10000)
-    assert.are.same({ name = "leaked", count = 10000 }, found.groups[1])
-    assert.are.equal(50, #found.top.memory)
+      [spawn(fun Churn() -> T = ets:new(churn, []), timer:sleep(1), ets:delete(T), Churn() end)
+        || _ <- lists:seq(1, 50)].]==])
+    local found = assert(ctx.sweep:part("tables", 15000))
+    assert.is_true(found.total >= 10000 and #found.top.memory == 50)
+    -- A busy machine may not get to all of them: then it says to how many.
+    assert.are.equal("leaked", found.groups[1].name)
+    assert.is_true(found.groups[1].count + found.skipped >= 10000, found.skipped)
+    assert.is_true(found.groups[1].count == 10000 or found.skipped > 0)
     local rows, meta = get("ets_list_tables")
     assert.are.same({ 500, 500 }, { #rows, meta.returned })
     assert.is_true(meta.total >= 10000)

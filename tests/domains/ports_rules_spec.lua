@@ -139,6 +139,21 @@ for kind, subject in pairs({ port = "ports", fd = "file descriptors" }) do
   end)
 end
 
+describe("fd_limit", function()
+  local function sockets(fd_limit)
+    return run("fd_limit", { seconds = 300, data = function(t)
+      local ports, files = 700 + t, 720 + t
+      return { port_count = ports, port_limit = 1000, port_utilization_pct = ports / 10,
+        fd_count = files, fd_limit = fd_limit, fd_utilization_pct = files / fd_limit * 100 }
+    end })
+  end
+
+  it("leaves sockets to port_limit where ports end as soon", function()
+    assert.are.equal(0, lives.count(sockets(1000)))
+    assert.are.equal(1, #sockets(800)[100])
+  end)
+end)
+
 -- A life in which `more(t)` ports of a kind are there beside the others.
 local function growing(seconds, more, opts)
   opts = opts or {}
@@ -284,6 +299,20 @@ describe("fd_growth", function()
     assert.are.equal(0, lives.count(run("fd_growth", sockets(65536))))
     assert.are.equal(1, #run("fd_growth", sockets(8192))[3600])
     assert.are.equal(0, lives.count(run("port_growth", sockets(8192))))
+  end)
+
+  it("does not swing between the two where their limits are the same", function()
+    local function swinging()
+      return growing(3600, per_minute(30), { data = function(t)
+        return { port_count = 60 + math.floor(t / 2), port_limit = 20000,
+          fd_count = 60 + math.floor(t / 2) + t / 30 % 3, fd_limit = 20000 }
+      end })
+    end
+    assert.are.equal(0, lives.count(run("fd_growth", swinging())))
+    local found = run("port_growth", swinging())
+    for t = 1800, 3600, 30 do
+      assert.are.equal("tcp_inet", subjects(found[t]), t)
+    end
   end)
 
   it("tells of files beside the sockets that leak, too", function()
@@ -471,6 +500,16 @@ describe("blocked_writer", function()
     end
   end)
 
+  it("lets several that write to one slow client be", function()
+    local found = blocked(300, function()
+      local client = port("#Port<0.9>", { queue_size = 65536, remote = "10.0.0.9:40001",
+        is_accepted = true })
+      return ports_of({ client }, { sender("<0.71.0>", { "#Port<0.9>" }),
+        sender("<0.72.0>", { "#Port<0.9>" }), sender("<0.73.0>", { "#Port<0.9>" }) })
+    end)
+    assert.are.equal(0, lives.count(found))
+  end)
+
   it("lets back-pressure that moves be: each some seconds, or a queue that is written", function()
     local moving = {
       registered = function(t)
@@ -486,6 +525,10 @@ describe("blocked_writer", function()
         return ports_of({ STUCK }, { sender("<0.71.0>", { "#Port<0.7>" },
           { reductions = 900 + moved }), sender("<0.72.0>", { "#Port<0.7>" },
           { reductions = 800 + moved }) })
+      end,
+      ["registered, to one who reads slowly"] = function(t)
+        return ports_of({ port("#Port<0.7>", { queue_size = 65536 - 10 * t }) },
+          { sender("<0.70.0>", { "#Port<0.7>" }, { name = "logger_out" }) })
       end,
       ["a busy peer"] = function(t)
         return ports_of({ port("#Port<0.3>", { peer = "shop@db2", queue_size = 131072,

@@ -1,7 +1,7 @@
 %% Ports in all kinds of situations, for specs. What is opened here stays open until the node ends.
 -module(fl_ports).
 -export([queued/1, talked/1, ipv6/0, cat/0, files/1, sockets/1, closed/0, info/1, top/2]).
--export([stuck_sender/2, shared/2, drain/1, slow_writers/1, moving_writer/2, print/1, flood/2]).
+-export([stuck_sender/2, shared/2, slow_client/3, drain/1, slow_writers/1, moving_writer/2, print/1, flood/2]).
 -export([leak/3, stop/1]).
 
 keep(Fun) ->
@@ -132,6 +132,23 @@ shared(Name, Count) ->
     [spawn(fun() -> send_more(A) end) || _ <- lists:seq(1, Count)],
     text(A).
 
+%% The same, on a connection that a listening socket of ours has accepted: of a slow client.
+slow_client(Address, Opts, Count) ->
+    Me = self(),
+    Tag = make_ref(),
+    spawn(fun() ->
+        {ok, L} = gen_tcp:listen(0, [binary, {active, false}, {ip, Address} | Opts]),
+        {ok, Port} = inet:port(L),
+        To = case Opts of [inet6] -> {0, 0, 0, 0, 0, 0, 0, 1}; _ -> {127, 0, 0, 1} end,
+        {ok, _} = gen_tcp:connect(To, Port, [binary, {active, false} | Opts]),
+        {ok, B} = gen_tcp:accept(L),
+        Me ! {Tag, B},
+        receive stop -> ok end
+    end),
+    B = receive {Tag, Socket} -> Socket end,
+    [spawn(fun() -> send_more(B) end) || _ <- lists:seq(1, Count)],
+    text(B).
+
 %% The other end reads from now on.
 drain(Name) ->
     reader(Name) ! {read, 0},
@@ -152,7 +169,7 @@ slow_writers(N) ->
 send_more(A) ->
     case gen_tcp:send(A, binary:copy(<<"x">>, 65536)) of
         ok -> send_more(A);
-        {error, closed} -> closed
+        {error, _} -> gone
     end.
 
 %% Prints for ever.

@@ -55,7 +55,8 @@ monitor_leak(Name, Rate) ->
     fl:start(Name, fun() -> fl:every(Rate, fun(_) -> monitor(process, Other) end) end),
     ok.
 
-%% A process that keeps ten bytes of each of Rate binaries of 64 KiB a second.
+%% A process that keeps a hundred bytes of each of Rate binaries of 64 KiB a second. (Up to 64 would
+%% be copied.)
 bin_leak(Name, Rate) ->
     fl:start(Name, fun() ->
         put(kept, []),
@@ -100,7 +101,7 @@ holder(Name, Fun) ->
     receive {done, Name} -> ok end.
 
 part(N) ->
-    binary:part(binary:copy(<<N:64>>, 8192), 0, 10).
+    binary:part(binary:copy(<<N:64>>, 8192), 0, 100).
 
 server(Name) ->
     fl:start(Name, fun serve/0).

@@ -61,7 +61,7 @@ taker(_, ports) ->
 taker(_, files) ->
     fun(_) -> {ok, File} = file:open("/dev/null", [read, raw]), keep(File) end;
 taker(_, binaries) ->
-    fun(N) -> keep(binary:part(binary:copy(<<N:64>>, 8192), 0, 10)) end;
+    fun(N) -> keep(binary:part(binary:copy(<<N:64>>, 8192), 0, 100)) end;
 taker(_, kilobytes) ->
     fun(_) -> keep(lists:seq(1, 64)) end.
 

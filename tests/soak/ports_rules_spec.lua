@@ -104,7 +104,8 @@ describe("blocked writers on a real node", function()
   it("are found one by one among the healthy, with 3 MB queued, and let go one by one",
     support.async(function()
       local n, d = start({ name = "blocked1" }, { blocked_writer = SHORT })
-      n:eval("fl_ports:slow_writers(20), fl_ports:moving_writer(healthy_sender, 1000).")
+      n:eval("fl_ports:slow_writers(20), fl_ports:moving_writer(healthy_sender, 1000), "
+        .. "fl_ports:slow_client({127, 0, 0, 1}, [], 3).")
       local id = n:bytes("fl_ports:stuck_sender(sick_sender, 3145728).")
       n:eval("fl_ports:stuck_sender(sick_mailer, 8192), fl_ports:shared(sick_pool, 3).")
       local remote = n:bytes([==[
