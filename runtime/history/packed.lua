@@ -1,9 +1,9 @@
 --- Older samples, packed: blocks of up to 64, a column per metric.
 ---
---- A column is one value while it does not change, then whole numbers or hundredths in 32 bits,
---- else doubles, else a plain list; metrics come out exactly as they went in. A sample that is read
---- again is a view: its data answer `data[key]`, but cannot be gone through. `M.whole(data)` makes
---- a table of them.
+--- A column is one value while it does not change, then whole numbers or hundredths as differences
+--- from the first in 8, 16 or 32 bits, else doubles, else a plain list; metrics come out exactly as
+--- they went in. A sample that is read again is a view: its data answer `data[key]`, but cannot be
+--- gone through. `M.whole(data)` makes a table of them.
 
 local ffi = require("ffi")
 local json = require("runtime.json")
@@ -12,71 +12,70 @@ local M = {}
 
 M.BLOCK = 64
 
-local INT, DOUBLE = ffi.typeof("int32_t[64]"), ffi.typeof("double[64]")
+local DOUBLE = ffi.typeof("double[64]")
 local FLOAT, IDS = ffi.typeof("float[64]"), ffi.typeof("uint32_t[128]")
-local ABSENT, NULL = -2147483648, -2147483647 -- in a column of 32 bits
-local LIMIT = 2147483646
-local ABSENT_DOUBLE, NULL_DOUBLE = -math.huge, math.huge
 
--- The kinds of columns from the narrowest on: encode(value) -> number or nil, decode(number).
+-- A kind of columns: encode(value, base) -> number or nil where it does not fit, decode(number,
+-- base). The two least numbers stand for an absent value and for null. `scale` is how many units
+-- of the column are one of the metric.
+local function whole_kind(bits, scale)
+  local absent = -2 ^ (bits - 1)
+  local null, limit = absent + 1, -absent - 1
+  return {
+    new = ffi.typeof(("struct { double base; uint8_t kind; int%d_t at[64]; }"):format(bits)),
+    base = function(value)
+      return math.floor(value * scale + 0.5)
+    end,
+    encode = function(value, base)
+      if value == nil then
+        return absent
+      elseif value == json.null then
+        return null
+      elseif type(value) ~= "number" or math.abs(value) >= 2 ^ 52 / scale then
+        return nil
+      end
+      local units = math.floor(value * scale + 0.5)
+      local stored = units - base
+      return units / scale == value and stored > null and stored <= limit and stored or nil
+    end,
+    decode = function(stored, base)
+      if stored > null then
+        return (stored + base) / scale
+      end
+      return stored == null and json.null or nil
+    end,
+  }
+end
+
+-- From the narrowest on.
 local KINDS = {
+  whole_kind(8, 1), whole_kind(16, 1), whole_kind(16, 100), whole_kind(32, 1),
+  whole_kind(32, 100),
   {
-    new = INT,
+    new = ffi.typeof("struct { double base; uint8_t kind; double at[64]; }"),
+    base = function()
+      return 0
+    end,
     encode = function(value)
       if value == nil then
-        return ABSENT
+        return -math.huge
       elseif value == json.null then
-        return NULL
-      elseif type(value) == "number" and value % 1 == 0 and value > -LIMIT and value < LIMIT then
-        return value
-      end
-    end,
-    decode = function(stored)
-      if stored > NULL then
-        return stored
-      end
-      return stored == NULL and json.null or nil
-    end,
-  },
-  {
-    new = INT,
-    encode = function(value)
-      if value == nil then
-        return ABSENT
-      elseif value == json.null then
-        return NULL
-      elseif type(value) == "number" and value > -LIMIT / 100 and value < LIMIT / 100 then
-        local hundredths = math.floor(value * 100 + 0.5)
-        return hundredths / 100 == value and hundredths or nil
-      end
-    end,
-    decode = function(stored)
-      if stored > NULL then
-        return stored / 100
-      end
-      return stored == NULL and json.null or nil
-    end,
-  },
-  {
-    new = DOUBLE,
-    encode = function(value)
-      if value == nil then
-        return ABSENT_DOUBLE
-      elseif value == json.null then
-        return NULL_DOUBLE
+        return math.huge
       elseif type(value) == "number" and math.abs(value) < math.huge then
         return value
       end
     end,
     decode = function(stored)
-      if stored ~= ABSENT_DOUBLE and stored ~= NULL_DOUBLE then
+      if math.abs(stored) < math.huge then
         return stored
       end
-      return stored == NULL_DOUBLE and json.null or nil
+      return stored > 0 and json.null or nil
     end,
   },
 }
-local ANY = #KINDS + 1 -- a Lua list
+
+-- What is a column, among the constants: cdata, or a list with this metatable.
+local any_mt = {}
 
 ---@class packed.Block
 ---@field first integer The index of its first sample in the history.
@@ -91,74 +90,77 @@ function M.new(first)
   return setmetatable({
     first = first, count = 0,
     mono = DOUBLE(), at = DOUBLE(), took = FLOAT(), ids = IDS(),
-    constant = {}, -- key -> the value of all its samples so far
-    kind = {}, values = {}, -- key -> of a column with several values
+    columns = {}, -- key -> the value of all its samples so far, or a column
     extra = {}, -- offset -> { id, host_clock, after_gap }
   }, block_mt)
 end
 
--- The value of a column at an offset.
+-- The value of a metric at an offset.
 local function read(self, key, offset)
-  local kind = self.kind[key]
-  if not kind then
-    return self.constant[key]
-  elseif kind == ANY then
-    return self.values[key][offset]
+  local column = self.columns[key]
+  if type(column) == "cdata" then
+    return KINDS[column.kind].decode(column.at[offset], column.base)
+  elseif getmetatable(column) == any_mt then
+    return column[offset]
   end
-  return KINDS[kind].decode(self.values[key][offset])
+  return column
 end
 
--- Moves a column into the first kind from `kind` on that holds all of it and a new value.
-local function widen(self, key, kind, value)
-  local count = self.count
-  while kind < ANY do
-    local encode, values = KINDS[kind].encode, KINDS[kind].new()
-    local fits = true
-    for offset = 0, count do
-      local stored
-      if offset < count then
-        stored = encode(read(self, key, offset))
-      else
-        stored = encode(value)
-      end
-      if stored == nil then
-        fits = false
-        break
-      end
-      values[offset] = stored
+-- A column of a kind that holds all of the one that was and a new value, or nil.
+local function convert(self, key, kind, value)
+  local encode, column = KINDS[kind].encode, KINDS[kind].new()
+  local base
+  column.kind = kind
+  for offset = 0, self.count do
+    local one = value
+    if offset < self.count then
+      one = read(self, key, offset)
     end
-    if fits then
-      self.kind[key], self.values[key], self.constant[key] = kind, values, nil
+    if not base and type(one) == "number" and math.abs(one) < 2 ^ 46 then
+      base = KINDS[kind].base(one)
+      column.base = base
+    end
+    local stored = encode(one, base or 0)
+    if stored == nil then
+      return nil
+    end
+    column.at[offset] = stored
+  end
+  return column
+end
+
+-- Moves a metric into the first kind from `kind` on that holds all of it and a new value.
+local function widen(self, key, kind, value)
+  for i = kind, #KINDS do
+    local column = convert(self, key, i, value)
+    if column then
+      self.columns[key] = column
       return
     end
-    kind = kind + 1
   end
-  local values = {}
-  for offset = 0, count - 1 do
-    values[offset] = read(self, key, offset)
+  local list = setmetatable({}, any_mt)
+  for offset = 0, self.count - 1 do
+    list[offset] = read(self, key, offset)
   end
-  values[count] = value
-  self.kind[key], self.values[key], self.constant[key] = ANY, values, nil
+  list[self.count] = value
+  self.columns[key] = list
 end
 
 local function put(self, key, value)
-  local kind = self.kind[key]
-  if not kind then
-    local constant = self.constant[key]
-    if self.count == 0 then
-      self.constant[key] = value
-    elseif constant ~= value then
-      widen(self, key, 1, value)
-    end
-  elseif kind == ANY then
-    self.values[key][self.count] = value
-  else
-    local stored = KINDS[kind].encode(value)
+  local column = self.columns[key]
+  if type(column) == "cdata" then
+    local stored = KINDS[column.kind].encode(value, column.base)
     if stored ~= nil then
-      self.values[key][self.count] = stored
+      column.at[self.count] = stored
     else
-      widen(self, key, kind, value)
+      widen(self, key, column.kind, value)
     end
+  elseif getmetatable(column) == any_mt then
+    column[self.count] = value
+  elseif self.count == 0 then
+    self.columns[key] = value
+  elseif column ~= value then
+    widen(self, key, 1, value)
   end
 end
 
@@ -171,11 +173,9 @@ function Block:add(sample)
   for key, value in pairs(data) do
     put(self, key, value)
   end
-  for _, keys in ipairs({ self.kind, self.constant }) do
-    for key in pairs(keys) do
-      if data[key] == nil then
-        put(self, key, nil)
-      end
+  for key in pairs(self.columns) do
+    if data[key] == nil then
+      put(self, key, nil)
     end
   end
   local high, low = tostring(sample.id):match("^(%x%x%x%x%x%x%x%x)(%x%x%x%x%x%x%x%x)$")
@@ -232,10 +232,8 @@ function M.whole(data)
     return data
   end
   local block, offset, copy = rawget(data, 1), rawget(data, 2), {}
-  for _, keys in ipairs({ block.kind, block.constant }) do
-    for key in pairs(keys) do
-      copy[key] = read(block, key, offset)
-    end
+  for key in pairs(block.columns) do
+    copy[key] = read(block, key, offset)
   end
   return copy
 end

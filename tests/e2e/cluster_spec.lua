@@ -67,6 +67,36 @@ describe("beamlens run with a cluster", function()
       assert.is_nil(run:stderr():find("failed", 1, true))
     end, 60))
 
+  it("watches each member in all five domains over one connection, and those that join later",
+    support.async(function()
+      local domains, bodies = { "beam", "ets", "gc", "ports", "sup" }, {}
+      local a, b = node.start({ name = "clu6" }), node.start({ name = "clu7" })
+      assert.equal("pong", a:eval(("net_adm:ping('%s')."):format(b.name)))
+      for i, domain in ipairs(domains) do
+        bodies[i] = ('domain = "%s", sample = "1s", node = "cluster:%s"'):format(domain, a.name)
+      end
+      local run = beamlens.start({ "run", watch.file(bodies), "--log", "json" }, { env = {
+        "ERL_EPMD_PORT=" .. a.epmd_port, "BEAMLENS_COOKIE=" .. a.cookie } })
+      local function watched(n)
+        for _, domain in ipairs(domains) do
+          run:wait_for("sampler.sample", function(event)
+            return event.metadata.node == n.name and event.metadata.domain == domain
+          end, 30000)
+        end
+        assert.equal("[beamlens1@localhost]", n:eval("nodes(hidden)."))
+        assert.equal(5, #run:all("beamlens.watcher.started", of(n.name)))
+        assert.equal(1, #run:all("beamlens.node.up", of(n.name)))
+      end
+      watched(a)
+      watched(b)
+      local c = node.start({ name = "clu8" })
+      assert.equal("pong", c:eval(("net_adm:ping('%s')."):format(b.name)))
+      watched(c)
+      assert.equal(0, #run:all("beamlens.watcher.alert_fired"))
+      run:kill("sigterm")
+      assert.equal(0, run:wait_exit())
+    end, 120))
+
   it("is said in the text log in a few lines, each with its node", support.async(function()
     local a, b = node.start({ name = "clu4" }), node.start({ name = "clu5" })
     assert.equal("pong", a:eval(("net_adm:ping('%s')."):format(b.name)))
