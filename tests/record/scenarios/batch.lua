@@ -1,14 +1,15 @@
--- A batch job on a node with a steady load: three times in the recording it takes heap, binaries,
--- rows of ETS and processes, and lets go of them.
+-- A batch job on a node with a steady load: every 10 min it takes heap, binaries, rows of ETS and
+-- processes for 2 min, and lets go of them.
 
 local node = require("support.node")
 
-local FIRST, EVERY, TAKES = 0.1, 1 / 3, 2 / 30 -- of the recording: 3, 10 and 2 min of 30
+local FIRST, EVERY, TAKES = 0.1, 1 / 3, 2 / 30 -- of a recording of 30 min
+local LONGEST_S = 1800
 
 return function(seconds)
-  local n = node.start({ name = "soak_batch" })
+  local n, ms = node.start({ name = "soak_batch" }), math.min(seconds, LONGEST_S) * 1000
   n:eval(("soak_batch:start(#{first_ms => %d, every_ms => %d, takes_ms => %d}).")
-    :format(seconds * 1000 * FIRST, seconds * 1000 * EVERY, seconds * 1000 * TAKES))
+    :format(ms * FIRST, ms * EVERY, ms * TAKES))
   local mib = "erlang:memory(%s) / 1048576."
   return {
     nodes = { n },
