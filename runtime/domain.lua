@@ -56,6 +56,7 @@ local SWEEP_TIMEOUT_MS = 30000
 ---@field metrics domain.Field[]
 ---@field rules table[]
 ---@field sweeps string[] The parts of the sweep (runtime/sweep.lua) that it reads.
+---@field watches_node boolean False: `target = "none"`; it reads something else than a BEAM node.
 local Domain = {}
 local domain_mt = { __index = Domain }
 
@@ -74,7 +75,8 @@ function M.new(definition, opts)
   self.file = file
   self.read_metrics = definition.snapshot
   self.list, self.by_name = {}, {}
-  for _, source in ipairs({ checked.own_callbacks, common.callbacks }) do
+  local shared = common.callbacks_for(checked.watches_node)
+  for _, source in ipairs({ checked.own_callbacks, shared }) do
     for _, callback in ipairs(source) do
       self.list[#self.list + 1] = callback
       self.by_name[callback.name] = callback

@@ -214,7 +214,7 @@ local execute = record({
 local FIELDS = {
   name = { read = name },
   domain = { read = name },
-  node = { read = policy_nodes.read, as = "nodes" },
+  node = { read = policy_nodes.read, as = "nodes", read_label = policy_nodes.read_label },
   prompt = { read = name, default = "watcher" },
   client = { read = text },
   clients = { read = any_table },
@@ -245,8 +245,9 @@ local FIELDS = {
   handlers = { read = handlers, default = {} },
 }
 
--- Reads one watcher table. Mistakes go to report(field, message).
-local function read_watcher(raw, report)
+-- Reads one watcher table. Mistakes go to report(field, message). Where the domain watches no node,
+-- the field `node` is only a label.
+local function read_watcher(raw, has_no_node, report)
   local policy = {}
   for key, value in pairs(raw) do
     local field = FIELDS[key]
@@ -254,7 +255,7 @@ local function read_watcher(raw, report)
       report(tostring(key), ("unknown field %q%s"):format(tostring(key),
         suggest.hint(tostring(key), suggest.keys(FIELDS))))
     else
-      local read, err = field.read(value)
+      local read, err = (has_no_node and field.read_label or field.read)(value)
       if read == nil then
         report(key, ("%s %s"):format(key, err))
       end
@@ -281,7 +282,10 @@ end
 
 --- Reads a watcher file.
 ---@param path string
----@param opts { node?: string, env: fun(name: string): string? } `node` overrides every watcher's.
+---@param opts { node?: string, env: fun(name: string): string?,
+--- has_no_node?: fun(domain: any, file: string): boolean } `node` overrides every watcher's;
+--- `has_no_node` tells whether a domain watches no node (see runtime/app/parts.lua): then none is
+--- needed, and `node` is a label.
 ---@return table[]? policies One per (watcher table, node): `node` is its name, `address` where it
 --- is reached, and `follows` is true for the first node of a cluster, see
 --- runtime/policy/nodes.lua.
@@ -319,11 +323,17 @@ function M.parse(source, path, opts)
     if type(raw) ~= "table" then
       report("return", ("watcher %d is a %s, not a table"):format(i, type(raw)))
     else
-      local policy = read_watcher(raw, report)
+      local has_no_node = opts.has_no_node and opts.has_no_node(raw.domain, path) or false
+      local policy = read_watcher(raw, has_no_node, report)
       policy.name = policy.name
         or (#list > 1 and ("%s-%s"):format(base, tostring(raw.domain)) or base)
       policy.file = path
-      policy.nodes = policy_nodes.choose(policy, raw, opts, report)
+      if has_no_node then
+        policy.has_no_node = true
+        policy.nodes = policy.nodes or raw.node == nil and policy_nodes.read_label(raw.domain)
+      else
+        policy.nodes = policy_nodes.choose(policy, raw, opts, report)
+      end
       policy_nodes.expand(policy, policies)
     end
   end

@@ -20,8 +20,8 @@ local Loaded = {}
 local loaded_mt = { __index = Loaded }
 
 --- Nothing is loaded yet.
----@param opts { loader: loader.Loader, registry: table, telemetry: telemetry.Bus,
---- clock: clock.Clock } `registry` is that of policies without `clients` of their own.
+---@param opts { loader: loader.Loader, registry?: table, telemetry?: telemetry.Bus,
+--- clock?: clock.Clock } `registry` is that of policies without `clients` of their own.
 ---@return parts.Loaded
 function M.new(opts)
   return setmetatable({
@@ -101,6 +101,22 @@ local function load_all(self, policy)
       suggest.hint(policy.client, parts.registry:names()))
   end
   return parts
+end
+
+--- A function that tells whether a domain watches no node (`target = "none"`), for
+--- runtime/policy.lua. Of one that cannot be loaded it says so, too: that mistake is told when the
+--- policy's parts are loaded, and a missing node matters less.
+---@param loader loader.Loader
+---@return fun(domain: any, file: string): boolean
+function M.has_no_node(loader)
+  local loaded = M.new({ loader = loader })
+  return function(name, file)
+    if type(name) ~= "string" then
+      return false
+    end
+    local found = loaded:load_domain({ domain = name, file = file })
+    return not found or not found.watches_node
+  end
 end
 
 --- What a policy names.

@@ -1,4 +1,4 @@
---- The callbacks that every domain has.
+--- The callbacks that every domain has; `get_node_info` only one that watches a node.
 
 local async = require("runtime.async")
 local names = require("runtime.names")
@@ -75,5 +75,18 @@ M.callbacks = {
     run = sleep,
   },
 }
+
+--- Those for one kind of domain.
+---@param watches_node boolean
+---@return domain.Callback[]
+function M.callbacks_for(watches_node)
+  local list = {}
+  for _, callback in ipairs(M.callbacks) do
+    if watches_node or callback.name ~= "get_node_info" then
+      list[#list + 1] = callback
+    end
+  end
+  return list
+end
 
 return M

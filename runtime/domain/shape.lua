@@ -208,6 +208,7 @@ local DOMAIN = {
   snapshot = { check = func, required = true },
   callbacks = { check = list_of(check_callback) },
   sweeps = { check = list_of(check_sweep) },
+  target = { check = word_of({ "node", "none" }) },
   rules = { check = list_of(check_rule) },
 }
 
@@ -215,6 +216,9 @@ local RESERVED = { get_current_time = true, get_node_info = true, sleep = true }
 
 local function check_domain(definition)
   check_record("the domain", definition, DOMAIN)
+  if definition.target == "none" and (definition.sweeps or {})[1] then
+    problem("sweeps", "is set, but a domain with target \"none\" has no node to sweep")
+  end
   for i, callback in ipairs(definition.callbacks or {}) do
     local path = ("callbacks[%d].name"):format(i)
     if RESERVED[callback.name] then
@@ -252,6 +256,7 @@ function M.check(definition)
     metrics = definition.metrics or {},
     rules = definition.rules or {},
     sweeps = definition.sweeps or {},
+    watches_node = definition.target ~= "none",
     own_callbacks = callbacks,
   }
 end

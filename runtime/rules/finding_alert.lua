@@ -74,12 +74,14 @@ local function commands(rule, finding, meta)
   elseif rule.next then
     return rule.next
   end
-  local node, list = M.shell_word(meta.node), {}
+  -- A label of what is no node has no @; see runtime/policy/nodes.lua.
+  local on_node = meta.node:find("@", 1, true) and " --node " .. M.shell_word(meta.node) or ""
+  local list = {}
   local code = one_liner(rule.investigate)
   if code then
-    list[1] = ("beamlens exec %s --node %s -e %s"):format(meta.domain, node, M.shell_word(code))
+    list[1] = ("beamlens exec %s%s -e %s"):format(meta.domain, on_node, M.shell_word(code))
   end
-  list[#list + 1] = ("beamlens snapshot %s --node %s"):format(meta.domain, node)
+  list[#list + 1] = ("beamlens snapshot %s%s"):format(meta.domain, on_node)
   return list
 end
 
