@@ -7,6 +7,7 @@ local introduction = require("runtime.app.introduction")
 local node_unit = require("runtime.app.node_unit")
 local parts = require("runtime.app.parts")
 local policy_nodes = require("runtime.policy.nodes")
+local policy_warnings = require("runtime.policy.warnings")
 
 local M = {}
 
@@ -164,6 +165,21 @@ end
 ---@return string[]
 function App:introduction()
   return introduction.lines(self.units)
+end
+
+--- What the files say without effect, `FILE:LINE: message` each.
+---@return string[]
+function App:warnings()
+  local list, seen = {}, {}
+  for _, policy in ipairs(self.opts.policies) do
+    if not seen[policy.origin] then
+      seen[policy.origin] = true
+      for _, warning in ipairs(policy_warnings.of(policy, assert(self.parts:of(policy)))) do
+        list[#list + 1] = warning
+      end
+    end
+  end
+  return list
 end
 
 --- How much is watched.

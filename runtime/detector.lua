@@ -38,6 +38,7 @@ function M.new(opts)
     meta = opts.meta, domain = opts.domain, policy = opts.policy, history = self.history,
     executor = opts.executor, alerts = opts.alerts, telemetry = opts.telemetry,
     clock = opts.clock, guard = opts.guard, investigate_ms = opts.investigate_ms,
+    settings = finding_alert.setting_options(opts.domain, opts.ctx.settings),
   })
   self.sampler = sampler.new({
     meta = opts.meta, domain = opts.domain, ctx = opts.ctx, sample_ms = opts.policy.sample_ms,

@@ -237,6 +237,7 @@ local FIELDS = {
   renotify = { read = duration(1000), as = "renotify_ms", default = 3600000 },
   mute = { read = mute, default = {} },
   cookie_file = { read = text },
+  settings = { read = any_table },
   rules = { read = rules, default = {} },
   guard = { read = func },
   on_alert = { read = func },
@@ -280,12 +281,24 @@ local function is_list(value)
   return value[1] ~= nil
 end
 
+-- Whether a domain watches a node; nil when it cannot be told, which was reported.
+local function watches_node(domain, path, opts, report)
+  if not opts.watches_node or type(domain) ~= "string" then
+    return true
+  end
+  local it_does, err = opts.watches_node(domain, path)
+  if it_does == nil then
+    report("domain", err)
+  end
+  return it_does
+end
+
 --- Reads a watcher file.
 ---@param path string
----@param opts { node?: string, env: fun(name: string): string?,
---- has_no_node?: fun(domain: any, file: string): boolean } `node` overrides every watcher's;
---- `has_no_node` tells whether a domain watches no node (see runtime/app/parts.lua): then none is
---- needed, and `node` is a label.
+---@param opts { node?: string, env: (fun(name: string): string?),
+--- watches_node?: fun(domain: string, file: string): boolean?, string? } `node` overrides every
+--- watcher's; `watches_node` tells whether a domain does (see runtime/app/parts.lua): one that does
+--- not needs none, and `node` is a label there.
 ---@return table[]? policies One per (watcher table, node): `node` is its name, `address` where it
 --- is reached, and `follows` is true for the first node of a cluster, see
 --- runtime/policy/nodes.lua.
@@ -323,16 +336,16 @@ function M.parse(source, path, opts)
     if type(raw) ~= "table" then
       report("return", ("watcher %d is a %s, not a table"):format(i, type(raw)))
     else
-      local has_no_node = opts.has_no_node and opts.has_no_node(raw.domain, path) or false
-      local policy = read_watcher(raw, has_no_node, report)
+      local has_node = watches_node(raw.domain, path, opts, report)
+      local policy = read_watcher(raw, has_node == false, report)
       policy.name = policy.name
         or (#list > 1 and ("%s-%s"):format(base, tostring(raw.domain)) or base)
       policy.file = path
-      if has_no_node then
+      if has_node then
+        policy.nodes = policy_nodes.choose(policy, raw, opts, report)
+      elseif has_node == false then
         policy.has_no_node = true
         policy.nodes = policy.nodes or raw.node == nil and policy_nodes.read_label(raw.domain)
-      else
-        policy.nodes = policy_nodes.choose(policy, raw, opts, report)
       end
       policy_nodes.expand(policy, policies)
     end

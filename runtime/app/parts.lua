@@ -12,6 +12,7 @@ local M = {}
 
 ---@class parts.Parts
 ---@field domain table
+---@field settings table<string, any> The policy's, checked and with the domain's defaults.
 ---@field prompt fun(variables: table): string?, string? Renders the system prompt.
 ---@field registry table
 
@@ -49,6 +50,7 @@ function Loaded:load_domain(policy)
     if not loaded then
       return nil, domain_err
     end
+    loaded.path = found.path
     self.domains[found.chunk_name] = loaded
   end
   return self.domains[found.chunk_name]
@@ -88,6 +90,10 @@ local function load_all(self, policy)
   if not parts.domain then
     return nil, "domain", err
   end
+  parts.settings, err = parts.domain:read_settings(policy.settings)
+  if not parts.settings then
+    return nil, "settings", "settings: " .. err
+  end
   parts.prompt, err = self:load_prompt(policy)
   if not parts.prompt then
     return nil, "prompt", err
@@ -103,19 +109,19 @@ local function load_all(self, policy)
   return parts
 end
 
---- A function that tells whether a domain watches no node (`target = "none"`), for
---- runtime/policy.lua. Of one that cannot be loaded it says so, too: that mistake is told when the
---- policy's parts are loaded, and a missing node matters less.
+--- A function that tells whether a domain watches a node (not with `target = "none"`), for
+--- runtime/policy.lua.
 ---@param loader loader.Loader
----@return fun(domain: any, file: string): boolean
-function M.has_no_node(loader)
+---@return fun(domain: string, file: string): boolean?, string? watches_node nil and what is wrong
+--- with a domain that cannot be loaded.
+function M.watches_node(loader)
   local loaded = M.new({ loader = loader })
   return function(name, file)
-    if type(name) ~= "string" then
-      return false
+    local found, err = loaded:load_domain({ domain = name, file = file })
+    if not found then
+      return nil, err
     end
-    local found = loaded:load_domain({ domain = name, file = file })
-    return not found or not found.watches_node
+    return found.watches_node
   end
 end
 

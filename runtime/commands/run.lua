@@ -73,10 +73,10 @@ end
 
 local function load_policies(files, opts, files_of_users)
   local policies, errors = {}, {}
-  local has_no_node = parts.has_no_node(files_of_users)
+  local watches_node = parts.watches_node(files_of_users)
   for _, file in ipairs(files) do
     local list, file_errors = policy.load(file,
-      { node = opts.node, env = os.getenv, has_no_node = has_no_node })
+      { node = opts.node, env = os.getenv, watches_node = watches_node })
     for _, item in ipairs(list or {}) do
       item.client = opts.client or item.client
       policies[#policies + 1] = item
@@ -209,6 +209,9 @@ local function run(opts)
   end
   if host.registry.notice then
     warn(host.registry.notice)
+  end
+  for _, warning in ipairs(host.app:warnings()) do
+    warn(warning)
   end
   attach_handlers(host, host.app:policies())
 

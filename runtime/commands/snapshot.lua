@@ -16,7 +16,7 @@ local function snapshot(opts)
     common.warn("name one domain: beamlens snapshot DOMAIN; `beamlens domains` lists them")
     return 2
   end
-  opts.domain = opts[1]
+  opts.domain, opts.warn = opts[1], common.warn
   local one, err = oneshot.new(opts)
   if not one then
     common.warn(err)

@@ -1,4 +1,5 @@
---- The callbacks that every domain has; `get_node_info` only one that watches a node.
+--- The callbacks that every domain has. Those that need a node are not among the docs of a domain
+--- that watches none, and say so when they are called there.
 
 local async = require("runtime.async")
 local names = require("runtime.names")
@@ -63,6 +64,7 @@ M.callbacks = {
       { name = "os_name", type = "string" },
     },
     doc = "The node: its name, for how long it runs, its operating system.",
+    needs_node = true,
     run = get_node_info,
   },
   {
@@ -75,18 +77,5 @@ M.callbacks = {
     run = sleep,
   },
 }
-
---- Those for one kind of domain.
----@param watches_node boolean
----@return domain.Callback[]
-function M.callbacks_for(watches_node)
-  local list = {}
-  for _, callback in ipairs(M.callbacks) do
-    if watches_node or callback.name ~= "get_node_info" then
-      list[#list + 1] = callback
-    end
-  end
-  return list
-end
 
 return M

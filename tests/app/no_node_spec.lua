@@ -10,7 +10,7 @@ local policy = require("runtime.policy")
 local sandbox = require("runtime.sandbox")
 local support = require("support")
 local telemetry = require("runtime.telemetry")
-local uv = require("luv")
+local tree = require("support.tree")
 
 local DOMAIN = [[
 return {
@@ -37,15 +37,10 @@ return {
 }
 ]]
 
--- The folder of --dir with the domain in it.
+-- A loader that finds the domain.
 local function write_domain(source)
-  local root = assert(uv.fs_mkdtemp(support.tmp_path("no-node-XXXXXX")))
-  support.on_cleanup(function()
-    os.execute(("rm -rf '%s'"):format(root))
-  end)
-  uv.fs_mkdir(root .. "/domains", 448)
-  support.write_file(root .. "/domains/tap.lua", source or DOMAIN)
-  return loader.new({ dir = root, env = function() end })
+  return loader.new({ dir = tree.make({ ["domains/tap.lua"] = source or DOMAIN }),
+    env = function() end })
 end
 
 local function read(source, files, node)
@@ -53,7 +48,7 @@ local function read(source, files, node)
     env = function(name)
       return name == "BEAMLENS_NODE" and node or nil
     end,
-    has_no_node = parts.has_no_node(files),
+    watches_node = parts.watches_node(files),
   })
 end
 
@@ -98,9 +93,18 @@ describe("a watcher whose domain watches no node", function()
       end
       assert.are.same({ nodes = 0, up = 0, watchers = 1 }, t.app:extent())
       assert.matches("^watcher tap on tap: domain tap", t.app:introduction()[1])
-      assert.is_nil(t.app.units[1].domain.by_name.get_node_info)
-      assert.is_not_nil(t.app.units[1].domain.by_name.get_current_time)
     end, 30))
+
+  it("says that there is no node to a script that asks for it, and not in the docs",
+    support.async(function()
+      local t = start('return { domain = "tap", name = "tap" }')
+      local unit = t.app.units[1]
+      assert.is_nil(unit.domain:docs():find("get_node_info", 1, true))
+      assert.is_truthy(unit.domain:docs():find("get_current_time", 1, true))
+      local record = unit.executor:run("return get_node_info()")
+      assert.matches("^script:1: get_node_info: ENODE: this domain watches no node",
+        record.error.message)
+    end))
 
   it("takes `node` as its label, whatever --node and BEAMLENS_NODE say", support.async(function()
     local files = write_domain()
@@ -117,9 +121,9 @@ describe("a watcher whose domain watches no node", function()
 
   it("tells what is wrong with the domain, not that there is no node", support.async(function()
     local files = write_domain("return {")
-    local list = assert(read('return { domain = "tap" }', files))
-    local _, errors = app.new({ policies = list, loader = files, telemetry = telemetry.new(),
-      clock = clock.system() })
-    assert.matches("unexpected symbol", errors[1])
+    local list, errors = read('return {\n  domain = "tap",\n  node = "a@h",\n}', files)
+    assert.is_nil(list)
+    assert.are.equal(1, #errors)
+    assert.matches("^watchers/spec.lua:2: .*/domains/tap.lua:1: unexpected symbol", errors[1])
   end))
 end)
