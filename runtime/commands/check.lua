@@ -129,10 +129,10 @@ local function kind_of(file, value)
     return "prompt"
   elseif file:find("domains/[^/]*$") then
     return "domain"
-  elseif file:find("domains/[^/]+/[^/]*$") then
-    return "module of a domain"
   elseif type(value) ~= "table" then
     return "watcher"
+  elseif file:find("domains/[^/]+/[^/]*$") and value.domain == nil then
+    return "module of a domain"
   elseif value.template ~= nil then
     return "prompt"
   elseif value.snapshot ~= nil or value.callbacks ~= nil then

@@ -46,10 +46,14 @@ function M.text(report, path, value)
   return true
 end
 
+function M.is_name(value)
+  return type(value) == "string" and value:find("^[a-z][a-z0-9_]*$") ~= nil
+end
+
 function M.name(report, path, value)
   if not M.text(report, path, value) then
     return false
-  elseif not value:find("^[a-z][a-z0-9_]*$") then
+  elseif not M.is_name(value) then
     report(path, "is %q; a name has lower-case letters, digits and _, and begins with a letter",
       value)
     return false
@@ -88,7 +92,7 @@ end
 function M.duration(report, path, value)
   local _, err = units.duration_ms(value)
   if err then
-    report(path, "%s", err)
+    report(path, "%s", err:find('^"') and err or "is none: " .. err)
   end
   return not err
 end
@@ -100,11 +104,12 @@ function M.record(known, whole)
     if not M.check_type(report, path, value, "table") then
       return false
     end
-    local ok = true
+    local ok, misspelt = true, {}
     for key in pairs(value) do
       if not known[key] then
         report(path, "has an unknown field %q%s", tostring(key),
           suggest.hint(tostring(key), suggest.keys(known)))
+        misspelt[suggest.nearest(tostring(key), suggest.keys(known)) or key] = true
         ok = false
       end
     end
@@ -112,8 +117,10 @@ function M.record(known, whole)
       local field = known[key]
       local inner = path == M.TOP and key or ("%s.%s"):format(path, key)
       if value[key] == nil and field.required then
-        report(inner, "is missing")
         ok = false
+        if not misspelt[key] then
+          report(inner, "is missing")
+        end
       elseif value[key] ~= nil and field.check and field.check(report, inner, value[key]) == false
       then
         ok = false
@@ -141,8 +148,9 @@ local function length(value)
   return count
 end
 
---- A check for a list; what has a `name` or a `type` is in it once.
-function M.list_of(check_item)
+--- A check for a list. What its items are called by, `key` ("name" by default) or they themselves,
+--- is in it once.
+function M.list_of(check_item, key_field)
   return function(report, path, value)
     if not M.check_type(report, path, value, "table") then
       return false
@@ -154,7 +162,10 @@ function M.list_of(check_item)
     end
     local ok, seen = true, {}
     for i, item in ipairs(value) do
-      local key = type(item) == "table" and (item.name or item.type) or item
+      local key = item
+      if type(item) == "table" then
+        key = item[key_field or "name"]
+      end
       local inner = type(item) == "table" and type(key) == "string"
         and ("%s[%d] (%s)"):format(path, i, key) or ("%s[%d]"):format(path, i)
       ok = check_item(report, inner, item) ~= false and ok

@@ -24,13 +24,13 @@ local function field(name)
   return "[^%w_]" .. name .. "%s*=[^=]"
 end
 
--- The steps of a path as patterns: the name of an item says more than the field that holds it.
+-- The steps of a path as patterns: a field, and the name of the item in it that is meant.
 local function steps_of(path)
   local steps = {}
   for step in path:gmatch("[^.]+") do
+    steps[#steps + 1] = field(step:match("^[%w_]+") or step)
     local name = step:match("%((.-)%)$")
     steps[#steps + 1] = name and "[\"']" .. name:gsub("%W", "%%%0") .. "[\"']"
-      or field(step:match("^[%w_]+") or step)
   end
   return steps
 end
@@ -57,7 +57,8 @@ end
 ---@return integer
 function M.of(source, message)
   local lines = lines_of(source)
-  local last = find(lines, 1, "[^%w_]return%s*[{%w\"'(]") or 1
+  -- The file's own return, not one of a function in it, begins its line.
+  local last = find(lines, 1, "^ return[^%w_]") or find(lines, 1, "[^%w_]return[^%w_]") or 1
   local path, rest = split(message)
   if not path or message:find("^the domain ") then
     path, rest = "", message
@@ -72,8 +73,12 @@ function M.of(source, message)
   end
   local from = 1
   for _, pattern in ipairs(steps) do
-    last = find(lines, from, pattern) or last
+    -- What a field has may be written above it, as a local of the file.
+    last = find(lines, from, pattern) or find(lines, 1, pattern) or last
     from = last
+  end
+  if rest:find("^is there twice") then
+    return find(lines, last + 1, steps[#steps]) or last
   end
   return last
 end

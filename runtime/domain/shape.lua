@@ -23,7 +23,7 @@ local text, func, record, list_of = fields.text, fields.func, fields.record, fie
 
 local check_fields
 
-local check_field = record({
+local FIELD = {
   name = { check = fields.key, required = true },
   type = { check = fields.word_of(RESULT_TYPES), required = true },
   unit = { check = text },
@@ -33,27 +33,29 @@ local check_field = record({
   fields = { check = function(...)
     return check_fields(...)
   end },
-}, function(report, path, field)
+}
+
+-- The same fields, some of them others.
+local function with(base, changes)
+  local all = {}
+  for _, from in ipairs({ base, changes }) do
+    for key, value in pairs(from) do
+      all[key] = value
+    end
+  end
+  return all
+end
+
+check_fields = list_of(record(FIELD, function(report, path, field)
   if field.fields and field.type ~= "list" and field.type ~= "table" then
     report(path .. ".fields", "is set, but the type is %q; only a list or a table has fields",
       field.type)
   end
-end)
-
-check_fields = list_of(check_field)
+end))
 
 -- A snapshot is flat.
-local function check_metrics(report, path, value)
-  if not check_fields(report, path, value) then
-    return
-  end
-  for i, metric in ipairs(value) do
-    if metric.type == "list" or metric.type == "table" then
-      report(("%s[%d] (%s).type"):format(path, i, metric.name),
-        "is %q; a snapshot is flat: %s", metric.type, table.concat(SCALAR_TYPES, ", "))
-    end
-  end
-end
+local METRIC = with(FIELD, { type = { check = fields.word_of(SCALAR_TYPES), required = true } })
+METRIC.fields = nil
 
 local function check_returns(report, path, value)
   if not fields.check_type(report, path, value, "table") then
@@ -73,22 +75,16 @@ local function check_returns(report, path, value)
   check_fields(report, path, list)
 end
 
-local function check_words(report, path, value)
-  local ok = list_of(text)(report, path, value)
-  if ok and #value == 0 then
-    report(path, "is empty; it lists the words that are allowed")
-  end
-  return ok
-end
-
 local function check_param_limits(report, path, param)
   for _, key in ipairs({ "min", "max", "values" }) do
     if param[key] ~= nil and not LIMITS[param.type][key] then
-      report(("%s.%s"):format(path, key), "has no effect on a %s", param.type)
+      report(("%s.%s"):format(path, key), "has no effect: the type is %q", param.type)
     end
   end
   if param.min and param.max and param.min > param.max then
-    report(path .. ".min", "is %s, above max, which is %s", param.min, param.max)
+    return report(path .. ".min", "is %s, above max, which is %s", param.min, param.max)
+  elseif param.values and #param.values == 0 then
+    return report(path .. ".values", "is empty; it lists the words that are allowed")
   end
   for word, meant in pairs(param.aliases or {}) do
     if not arguments.fits(param, meant) then
@@ -108,17 +104,14 @@ local PARAM = {
   default = {},
   min = { check = fields.of_type("number") },
   max = { check = fields.of_type("number") },
-  values = { check = check_words },
+  values = { check = list_of(text) },
   aliases = { check = fields.of_type("table") },
   doc = { check = text },
 }
 
 local check_param = record(PARAM, check_param_limits)
 
-local SETTING = { secret = { check = fields.of_type("boolean") } }
-for key, value in pairs(PARAM) do
-  SETTING[key] = value
-end
+local SETTING = with(PARAM, { secret = { check = fields.of_type("boolean") } })
 
 local check_setting = record(SETTING, function(report, path, setting)
   check_param_limits(report, path, setting)
@@ -167,13 +160,17 @@ local check_rule = record({
 
 local RESERVED = { get_current_time = true, get_node_info = true, sleep = true }
 
+-- Looks only at names that could be some: the others are told by their own checks.
 local function check_names(report, definition)
-  for i, callback in ipairs(definition.callbacks or {}) do
-    local path = ("callbacks[%d].name"):format(i)
-    if RESERVED[callback.name] then
-      report(path, "is %q, which every domain has already", callback.name)
-    elseif callback.name:sub(1, #definition.name + 1) ~= definition.name .. "_" then
-      report(path, "is %q; it must begin with \"%s_\"", callback.name, definition.name)
+  local is_list = type(definition) == "table" and type(definition.callbacks) == "table"
+  for i, callback in ipairs(is_list and definition.callbacks or {}) do
+    local name, prefix = type(callback) == "table" and callback.name, definition.name
+    local path = ("callbacks[%d] (%s).name"):format(i, tostring(name))
+    if RESERVED[name] then
+      report(path, "is %q, which every domain has already", name)
+    elseif fields.is_name(name) and fields.is_name(prefix)
+      and name:sub(1, #prefix + 1) ~= prefix .. "_" then
+      report(path, "is %q; it must begin with \"%s_\"", name, prefix)
     end
   end
 end
@@ -183,15 +180,14 @@ local check_domain = record({
   title = { check = text },
   description = { check = text },
   instructions = { check = text },
-  metrics = { check = check_metrics },
+  metrics = { check = list_of(record(METRIC)) },
   snapshot = { check = func, required = true },
   callbacks = { check = list_of(check_callback) },
   sweeps = { check = list_of(fields.word_of(require("runtime.sweep").PARTS)) },
   target = { check = fields.word_of({ "node", "none" }) },
   settings = { check = list_of(check_setting) },
-  rules = { check = list_of(check_rule) },
+  rules = { check = list_of(check_rule, "type") },
 }, function(report, _, definition)
-  check_names(report, definition)
   if definition.target == "none" and (definition.sweeps or {})[1] then
     report("sweeps", "is set, but a domain with target \"none\" has no node to sweep")
   end
@@ -204,9 +200,11 @@ end)
 --- `callbacks[2] (shop_orders).doc is missing`.
 function M.check(definition)
   local mistakes = {}
-  check_domain(function(path, message, ...)
+  local function report(path, message, ...)
     mistakes[#mistakes + 1] = ("%s %s"):format(path, message:format(...))
-  end, fields.TOP, definition)
+  end
+  check_domain(report, fields.TOP, definition)
+  check_names(report, definition)
   if mistakes[1] then
     return nil, mistakes
   end

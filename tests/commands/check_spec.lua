@@ -67,7 +67,7 @@ describe("beamlens check", function()
       { "watchers/a.lua", 'return {\n  domain = "beam"\n  node = "a@b",\n}',
         "/watchers/a.lua:3: '}' expected" },
       { "domains/shop.lua", DOMAIN:gsub('"shop_orders"', '"orders"'),
-        '/domains/shop.lua:.*callbacks%[1%].name is "orders"; it must begin with "shop_"' },
+        '/domains/shop.lua:5: callbacks%[1%] %(orders%).name is "orders"; it must begin with "sh' },
       { "domains/shop.lua", DOMAIN:gsub('doc = "Orders."', 'docs = "Orders."'),
         '/domains/shop.lua:5: callbacks%[1%] %(shop_orders%) has an unknown field "docs"' },
       { "domains/shop.lua", DOMAIN:gsub("snapshot = function%(%) return { orders = 1 } end,", ""),
