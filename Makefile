@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 20
 BUILD_PACKAGES := gcc libc6-dev make pkg-config libluajit-5.1-dev lua-luv-dev libuv1-dev \
   libcurl4-openssl-dev libssl-dev lua-cjson-dev lua-lpeg-dev libseccomp-dev erlang-dev
 RUN_PACKAGES   := erlang-base
-TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl
+TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl postgresql lua-sql-postgres
 OTP_PACKAGES   := debootstrap debian-archive-keyring
 LINT_PACKAGES  := clang clang-format lua-check
 

@@ -145,6 +145,7 @@ static int prepare(lua_State *L)
   lua_setfield(L, -2, "path");
   lua_pushstring(L, job->cpath);
   lua_setfield(L, -2, "cpath");
+  modules_find_in_domains(L);
   return 0;
 }
 

@@ -43,8 +43,10 @@ return {
 }
 ]]
 
-local CLIENTS = [[return { primary = "Main", clients = { { name = "Main", provider = "anthropic",
-  options = { base_url = "%s", api_key = "sk-spec-key", model = "claude-haiku-4-5-20251001" } } } }]]
+local CLIENTS = [[return { primary = "Main", clients = { {
+  name = "Main", provider = "anthropic",
+  options = { base_url = "%s", api_key = "sk-spec-key", model = "claude-haiku-4-5-20251001" },
+} } }]]
 
 local function files(root_settings, more)
   local all = {
@@ -141,8 +143,8 @@ describe("a domain without a node", function()
       ['full_at is "two", a string; allowed: a whole number'] = "full_at=two",
       ['"path" is not NAME=VALUE'] = "path",
     }) do
-      status, _, err = unpack(run("snapshot", "tank", "--set", given))
-      assert.are.equal(2, status)
+      status, out, err = unpack(run("snapshot", "tank", "--set", given))
+      assert.are.same({ 2, "" }, { status, out })
       assert.is_truthy(err:find(text, 1, true), err)
     end
   end, 60))
