@@ -3,6 +3,7 @@
 local anthropic_server = require("support.anthropic_server")
 local beamlens = require("support.beamlens")
 local json = require("runtime.json")
+local node = require("support.node")
 local support = require("support")
 local tree = require("support.tree")
 
@@ -85,6 +86,39 @@ describe("a domain without a node", function()
       assert.are.equal(0, #b:all("beamlens.node.down"))
       assert.is_nil((b:stdout() .. b:stderr()):find("s3cret", 1, true))
     end, 40))
+
+  it("goes on beside a node that refuses, and tells the same failure ever more rarely",
+    support.async(function()
+      local n = node.start({ name = "refuses1" })
+      local root = files('path = "gone"', { ["watchers/beam.lua"] =
+        ('return { domain = "beam", node = "%s" }'):format(n.name) })
+      local env = { "ERL_EPMD_PORT=" .. n.epmd_port, "BEAMLENS_COOKIE=not-it" }
+      local b = beamlens.start({ "run", root .. "/watchers", "--log", "json" },
+        { cwd = root, env = env })
+      assert.are.equal("ECOOKIE", b:wait_for("node.down").metadata.code)
+      b:wait_for("sampler.failed", function(event)
+        return event.measurements.in_a_row == 3
+      end)
+      support.write_file(root .. "/gone", "9")
+      assert.are.equal(9, b:wait_for("sampler.sample").metadata.data.level)
+      b:kill("sigterm")
+      assert.are.equal(0, b:wait_exit())
+
+      os.remove(root .. "/gone")
+      b = beamlens.start({ "run", root .. "/watchers/tank.lua", "--log", "text" }, { cwd = root })
+      support.wait_until(function()
+        return b:stdout():find("in a row", 1, true)
+      end, 30000, "the tenth failure")
+      local told = {}
+      for line in b:stdout():gmatch("sampler%.failed: ([^\n]*)") do
+        told[#told + 1] = line
+      end
+      b:kill("sigterm")
+      assert.are.equal(0, b:wait_exit())
+      assert.matches("^EFILE: gone: No such file or directory$", told[1])
+      assert.matches("EFILE: gone: No such file or directory %(10 times in a row%)$", told[2])
+      assert.are.equal(2, #told)
+    end, 60))
 
   it("is judged by a model that is told of no node", support.async(function()
     local root = files('path = "level"')
