@@ -3,6 +3,7 @@
 
 local loader = require("runtime.loader")
 local policy_nodes = require("runtime.policy.nodes")
+local shape = require("runtime.domain.shape")
 local suggest = require("runtime.suggest")
 local units = require("runtime.units")
 
@@ -176,6 +177,10 @@ local function rules(value)
   local result = {}
   for key, item in pairs(value) do
     if type(key) == "number" then
+      local mistake = shape.rule_mistake(item, ("[%d]"):format(key))
+      if mistake then
+        return nil, mistake
+      end
       result[key] = item
     else
       local change, problem = rule_change(item)

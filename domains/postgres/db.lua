@@ -109,9 +109,13 @@ local function fetch_all(cursor)
   end
 end
 
+-- Sessions of clients; a role without rights does not see what kind of process a row is.
+local IS_CLIENT = "(backend_type = 'client backend' OR "
+  .. "(backend_type IS NULL AND usesysid IS NOT NULL))"
+
 -- Runs a query on the kept connection, or a new one. A connection that fails is not kept, and one
--- that was old is replaced once: the server may have been restarted since. `%s` in the source is
--- the quoted name.
+-- that was old is replaced once: the server may have been restarted since. `$NAME` in the source is
+-- the quoted name, `$CLIENT` the condition above.
 local function query(settings, source, name)
   local session = connections[settings.connection]
   local is_old = session ~= nil
@@ -123,7 +127,7 @@ local function query(settings, source, name)
     if not session then
       return nil, err, code
     end
-    local sql = source:gsub("%$NAME", function()
+    local sql = source:gsub("%$CLIENT", IS_CLIENT):gsub("%$NAME", function()
       return ("'%s'"):format(session:escape(name or ""))
     end)
     local cursor
@@ -149,7 +153,7 @@ WITH sessions AS (
     1000 * extract(epoch FROM clock_timestamp() - query_start) AS query_ms,
     extract(epoch FROM clock_timestamp() - xact_start) AS transaction_s
   FROM pg_stat_activity
-  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+  WHERE $CLIENT AND pid <> pg_backend_pid()
     AND application_name IS DISTINCT FROM 'beamlens')
 ]]
 
@@ -166,8 +170,7 @@ SELECT /* beamlens */
   coalesce(max(query_ms) FILTER (WHERE in_pool AND wait_event_type = 'Lock'), 0)
     AS longest_lock_wait_ms,
   coalesce(max(transaction_s) FILTER (WHERE in_pool), 0) AS longest_transaction_s,
-  (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
-    AS server_connections,
+  (SELECT count(*) FROM pg_stat_activity WHERE $CLIENT) AS server_connections,
   current_setting('max_connections')::int
     - current_setting('superuser_reserved_connections')::int AS server_connection_limit,
   floor(extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())) AS uptime_s
@@ -183,15 +186,15 @@ SELECT /* beamlens */ w.pid, w.query_ms AS waited_ms, left(w.query, $CHARS) AS t
   extract(epoch FROM clock_timestamp() - b.xact_start) AS blocker_transaction_s
 FROM waits w LEFT JOIN pg_stat_activity b ON b.pid = w.blocker ORDER BY w.query_ms DESC]]
 
--- Where pg_stat_statements is loaded and can be read: the schema it lies in, and the names of its
--- columns, which changed with PostgreSQL 13.
+-- Where pg_stat_statements is there and its library is loaded (else it has no settings): its
+-- schema, and the name of its column, which changed with PostgreSQL 13.
 local STATEMENTS_AT = [[
 SELECT /* beamlens */ quote_ident(n.nspname) AS text_schema,
   CASE WHEN current_setting('server_version_num')::int >= 130000
        THEN 'mean_exec_time' ELSE 'mean_time' END AS text_column
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'pg_stat_statements'
-  AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%']]
+  AND EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max')]]
 
 local STATEMENTS = [[
 SELECT /* beamlens */ left(query, $CHARS) AS text_query, $COLUMN AS duration_ms, calls

@@ -193,6 +193,18 @@ local check_domain = record({
   end
 end)
 
+--- Checks one rule, such as those that a watcher adds to its domain's.
+---@param value any
+---@param path string
+---@return string? mistake The first one, beginning with the path.
+function M.rule_mistake(value, path)
+  local mistake
+  check_rule(function(inner, message, ...)
+    mistake = mistake or ("%s %s"):format(inner, message:format(...))
+  end, path, value)
+  return mistake
+end
+
 --- Checks what a domain's file returned.
 ---@param definition any
 ---@return table? domain Its fields with defaults filled in; `own_callbacks` are its callbacks.

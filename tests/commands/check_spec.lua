@@ -66,6 +66,12 @@ describe("beamlens check", function()
         '/watchers/a.lua:4: no client "Haik"' },
       { "watchers/a.lua", 'return {\n  domain = "beam"\n  node = "a@b",\n}',
         "/watchers/a.lua:3: '}' expected" },
+      { "watchers/a.lua",
+        'return {\n  domain = "beam", node = "a@b",\n  rules = { { type = "mine" } },\n}',
+        "/watchers/a.lua:3: rules %[1%].when is missing" },
+      { "watchers/a.lua", 'return {\n  domain = "beam", node = "a@b",\n  rules = {\n    '
+        .. '{ type = "mine", when = print, holds = "1s" } },\n}',
+        '/watchers/a.lua:3: rules %[1%] has an unknown field "holds"; did you mean "hold"%?' },
       { "domains/shop.lua", DOMAIN:gsub('"shop_orders"', '"orders"'),
         '/domains/shop.lua:5: callbacks%[1%] %(orders%).name is "orders"; it must begin with "sh' },
       { "domains/shop.lua", DOMAIN:gsub('doc = "Orders."', 'docs = "Orders."'),

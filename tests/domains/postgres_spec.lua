@@ -116,6 +116,7 @@ describe("the postgres domain", function()
     local server = postgres.start()
     server:sql("CREATE DATABASE elsewhere")
     local a, b = server:session("shop"), server:session("other")
+    server:session("beamlens") -- of another host, which is not counted either
     a:run("SELECT 1")
     b:run("\\connect elsewhere")
     local data = assert(open({ connection = server:connection() }).snapshot())
@@ -128,6 +129,25 @@ describe("the postgres domain", function()
     data = assert(open({ connection = server:connection(),
       application_name = "o'brien\\' OR true --" }).snapshot())
     assert.are.same({ "o'brien\\' OR true --", 0 }, { data.pool, data.pool_size })
+  end, 60))
+
+  it("says what its role may not see, and sees it with pg_monitor", support.async(function()
+    local server = postgres.start()
+    server:sql("CREATE ROLE watcher LOGIN")
+    local session = server:session("shop")
+    session:begin("SELECT pg_sleep(600) AS secret_nap")
+    wait_for(server, 1, "state = 'active'")
+    local shop = open({ connection = server:connection("user=watcher"),
+      application_name = "shop" })
+    local data = assert(shop.snapshot())
+    assert.are.same({ 1, 1, 0, 0 }, { data.pool_size, data.hidden_connections,
+      data.active_connections, data.checked_out })
+    assert.are.equal(0, #shop.ask("postgres_slow_queries"))
+    server:sql("GRANT pg_monitor TO watcher")
+    data = assert(shop.snapshot())
+    assert.are.same({ 1, 0, 1, 1 }, { data.pool_size, data.hidden_connections,
+      data.active_connections, data.checked_out })
+    assert.matches("secret_nap", shop.ask("postgres_slow_queries")[1].query)
   end, 60))
 
   it("names who waits for a lock and who blocks it, without literals", support.async(function()
@@ -163,7 +183,8 @@ describe("postgres_slow_queries", function()
         { (slow.query:gsub(";$", "")), slow.calls, slow.source })
       assert.is_true(slow.duration_ms > 0 and slow.duration_ms < 60000)
 
-      server:sql("CREATE EXTENSION pg_stat_statements")
+      server:sql("CREATE SCHEMA extensions; "
+        .. "CREATE EXTENSION pg_stat_statements SCHEMA extensions")
       for _ = 1, 3 do
         server:sql("SELECT pg_sleep(0.2) AS naps")
       end
@@ -171,8 +192,8 @@ describe("postgres_slow_queries", function()
       assert.are.equal(1, #slow)
       assert.are.same({ "SELECT pg_sleep($1) AS naps", 3, "pg_stat_statements" },
         { slow[1].query, slow[1].calls, slow[1].source })
-      local mean_ms = tonumber(server:sql("SELECT mean_exec_time FROM pg_stat_statements "
-        .. "WHERE query LIKE '%naps'"))
+      local mean_ms = tonumber(server:sql("SELECT mean_exec_time FROM "
+        .. "extensions.pg_stat_statements WHERE query LIKE '%naps'"))
       assert.is_near(mean_ms, slow[1].duration_ms, 0.1)
       for _, row in ipairs(shop.ask("postgres_slow_queries", 50)) do
         assert.is_nil(row.query:find("/* beamlens */", 1, true))
