@@ -298,6 +298,21 @@ local function watches_node(domain, path, opts, report)
   return it_does
 end
 
+-- A policy without a node, under its label.
+local function label_policy(policy, raw)
+  policy.has_no_node = true
+  policy.nodes = policy.nodes or raw.node == nil and policy_nodes.read_label(raw.domain) or nil
+end
+
+-- What a file returns, as a list of watcher tables; or what is wrong with it.
+local function watcher_tables(value, path)
+  if type(value) ~= "table" then
+    return nil, ("%s:1: the file returns a %s; it must return a watcher table, or a list of them")
+      :format(path, type(value))
+  end
+  return is_list(value) and value or { value }
+end
+
 --- Reads a watcher file.
 ---@param path string
 ---@param opts { node?: string, env: (fun(name: string): string?),
@@ -323,14 +338,13 @@ function M.parse(source, path, opts)
       return opts.env(variable) or default
     end,
   })
-  if err then
+  local list
+  if not err then
+    list, err = watcher_tables(value, path)
+  end
+  if not list then
     return nil, { err }
   end
-  if type(value) ~= "table" then
-    return nil, { ("%s:1: the file returns a %s; it must return a watcher table, or a list of them")
-      :format(path, type(value)) }
-  end
-  local list = is_list(value) and value or { value }
   local errors, policies = {}, {}
   local base = path:match("([^/]+)%.lua$") or path
   for i, raw in ipairs(list) do
@@ -349,8 +363,7 @@ function M.parse(source, path, opts)
       if has_node then
         policy.nodes = policy_nodes.choose(policy, raw, opts, report)
       elseif has_node == false then
-        policy.has_no_node = true
-        policy.nodes = policy.nodes or raw.node == nil and policy_nodes.read_label(raw.domain)
+        label_policy(policy, raw)
       end
       policy_nodes.expand(policy, policies)
     end

@@ -32,8 +32,9 @@ local function driver()
   return fail("ENODRIVER", "%s", (tostring(found):match("^[^\n]*")))
 end
 
+-- Rather too often than too seldom: a password that is written wrongly may be in libpq's complaint.
 local function has_password(connection)
-  return connection:lower():find("password%s*=") or connection:find("^%a+://[^/@]*:[^/@]*@")
+  return connection:lower():find("password%s*=") or connection:find("^%a+://.*:.*@")
 end
 
 -- What libpq gets. It fills in the rest from PGHOST, PGUSER, PGPASSFILE and its other variables.
