@@ -131,8 +131,6 @@ local function kind_of(file, value)
     return "domain"
   elseif type(value) ~= "table" then
     return "watcher"
-  elseif file:find("domains/[^/]+/[^/]*$") and value.domain == nil then
-    return "module of a domain"
   elseif value.template ~= nil then
     return "prompt"
   elseif value.snapshot ~= nil or value.callbacks ~= nil then
@@ -143,11 +141,19 @@ local function kind_of(file, value)
   return "watcher"
 end
 
+-- A module in a domain's folder is for its thread, where other libraries may be: it is not run.
+local function check_module(file, source)
+  local _, err = load(source, "@" .. file, "t")
+  return { err }, "module of a domain"
+end
+
 -- Checks one file. Returns its mistakes, and what it is.
 local function check_file(file, opts)
   local source, err = loader.read(file)
   if not source then
     return { err }
+  elseif file:find("domains/[^/]+/[^/]*%.lua$") then
+    return check_module(file, source)
   end
   local globals, worker = beamlens.for_domain({ path = file, chunk_name = file, source = source })
   globals.env = function(name, default)
@@ -166,8 +172,6 @@ local function check_file(file, opts)
     return check_domain(file, source, value), kind
   elseif kind == "clients" then
     return check_clients(file), kind
-  elseif kind == "module of a domain" then
-    return {}, kind
   end
   return check_watcher(file, source, opts), kind
 end
