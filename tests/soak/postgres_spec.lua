@@ -33,7 +33,7 @@ describe("the postgres domain", function()
     assert.are.equal(0, b:wait_exit())
   end, 240))
 
-  it("outlives a server that hangs for a minute and a half, and watches on", support.async(
+  it("outlives a server that hangs for more than a minute, and watches on", support.async(
     function()
       local server = postgres.start()
       local b = start(server, "1s")
