@@ -58,6 +58,36 @@ static void push_module_name(lua_State *L, const char *path)
   luaL_pushresult(&name);
 }
 
+// The module "orders.db" is "domains/orders/db.lua"; a domain itself is no module.
+static int find_domain_module(lua_State *L)
+{
+  const char *name = luaL_checkstring(L, 1);
+  lua_pushliteral(L, "domains.");
+  lua_pushvalue(L, 1);
+  lua_concat(L, 2);
+  const char *wanted = lua_tostring(L, -1);
+  for (int i = 0; strchr(name, '.') && embedded[i].path; i++) {
+    push_module_name(L, embedded[i].path);
+    if (strcmp(wanted, lua_tostring(L, -1)) == 0) {
+      lua_pushinteger(L, i);
+      lua_pushcclosure(L, open_embedded, 1);
+      return 1;
+    }
+    lua_pop(L, 1);
+  }
+  lua_pushfstring(L, "\n\tno module '%s' among the built-in domains", name);
+  return 1;
+}
+
+void modules_find_in_domains(lua_State *L)
+{
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "loaders");
+  lua_pushcfunction(L, find_domain_module);
+  lua_rawseti(L, -2, (int)lua_objlen(L, -2) + 1);
+  lua_pop(L, 2);
+}
+
 void modules_register(lua_State *L)
 {
   lua_getglobal(L, "package");

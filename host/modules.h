@@ -19,4 +19,8 @@ int luaopen_cjson_safe(lua_State *L);
 // Registers every native module and every embedded Lua module in package.preload.
 void modules_register(lua_State *L);
 
+// Lets `require` find, after all else, the modules in the folders of the built-in domains: those
+// that a domain's blocking calls run. For a state that has nothing else of ours.
+void modules_find_in_domains(lua_State *L);
+
 #endif

@@ -136,15 +136,29 @@ static bool next_request(Job *job)
   return more;
 }
 
+// C libraries stay loaded when the state closes: what they keep per process or thread, and the
+// destructors of that, would outlive their code. The next thread finds them as they are.
+static void keep_libraries(lua_State *L)
+{
+  luaL_getmetatable(L, "_LOADLIB");
+  if (lua_istable(L, -1)) {
+    lua_pushnil(L);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_pop(L, 1);
+}
+
 static int prepare(lua_State *L)
 {
   Job *job = lua_touserdata(L, 1);
   luaL_openlibs(L);
+  keep_libraries(L);
   lua_getglobal(L, "package");
   lua_pushstring(L, job->path);
   lua_setfield(L, -2, "path");
   lua_pushstring(L, job->cpath);
   lua_setfield(L, -2, "cpath");
+  modules_find_in_domains(L);
   return 0;
 }
 

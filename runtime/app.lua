@@ -7,6 +7,7 @@ local introduction = require("runtime.app.introduction")
 local node_unit = require("runtime.app.node_unit")
 local parts = require("runtime.app.parts")
 local policy_nodes = require("runtime.policy.nodes")
+local policy_warnings = require("runtime.policy.warnings")
 
 local M = {}
 
@@ -105,7 +106,9 @@ function App:watch(policy, loaded, is_listed)
     node = node_unit.new({ policy = policy, host = self.opts, is_listed = is_listed })
     self.nodes[node.name] = node
     self.order[#self.order + 1] = node
-    self.cluster:add(node.name, node.target, is_listed)
+    if node.target then
+      self.cluster:add(node.name, node.target, is_listed)
+    end
   end
   self.units[#self.units + 1] = node:add(policy, loaded)
   return node
@@ -164,14 +167,32 @@ function App:introduction()
   return introduction.lines(self.units)
 end
 
+--- What the files say without effect, `FILE:LINE: message` each.
+---@return string[]
+function App:warnings()
+  local list, seen = {}, {}
+  for _, policy in ipairs(self.opts.policies) do
+    if not seen[policy.origin] then
+      seen[policy.origin] = true
+      for _, warning in ipairs(policy_warnings.of(policy, assert(self.parts:of(policy)))) do
+        list[#list + 1] = warning
+      end
+    end
+  end
+  return list
+end
+
 --- How much is watched.
 ---@return { nodes: integer, up: integer, watchers: integer }
 function App:extent()
-  local up = 0
+  local nodes, up = 0, 0
   for _, node in ipairs(self.order) do
-    up = up + (node.target:status().status == "up" and 1 or 0)
+    if node.target then
+      nodes = nodes + 1
+      up = up + (node.target:status().status == "up" and 1 or 0)
+    end
   end
-  return { nodes = #self.order, up = up, watchers = #self.units }
+  return { nodes = nodes, up = up, watchers = #self.units }
 end
 
 --- The metrics that a line about a domain shows.
@@ -190,8 +211,21 @@ function App:key_metrics(domain_name)
   return {}
 end
 
--- Calls on_refused(err) once when every node has refused for good and none was ever up.
+local function has_no_target(self)
+  for _, node in pairs(self.nodes) do
+    if not node.target then
+      return true
+    end
+  end
+  return false
+end
+
+-- Calls on_refused(err) once when every node has refused for good and none was ever up. Never when
+-- something else than nodes is watched, too.
 local function watch_refusals(self, on_refused)
+  if has_no_target(self) then
+    return
+  end
   local refused, waiting = {}, 0
   for name, node in pairs(self.nodes) do
     waiting = waiting + 1

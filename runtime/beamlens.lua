@@ -1,6 +1,8 @@
 --- The public API for watcher files, domains and hooks: `local beamlens = require("beamlens")`.
 
 local async = require("runtime.async")
+local trends = require("runtime.trends")
+local units = require("runtime.units")
 local work = require("runtime.work")
 
 local M = {}
@@ -23,6 +25,8 @@ function M.new(opts)
     log = opts.warn,
     http = require("runtime.http"),
     sleep = async.sleep,
+    trends = trends,
+    units = units,
   }
 end
 

@@ -39,6 +39,7 @@ function M.new(opts)
     executor = opts.executor, alerts = opts.alerts, telemetry = opts.telemetry,
     clock = opts.clock, guard = opts.guard, investigate_ms = opts.investigate_ms,
     is_watched = opts.is_watched,
+    settings = finding_alert.setting_options(opts.domain, opts.ctx.settings),
   })
   self.rules:on_finding(function(_, what)
     if what == "pending" and opts.ctx.sweep then

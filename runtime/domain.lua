@@ -5,9 +5,11 @@
 ---   d:snapshot({ target = t, sweep = s, node = t.node, clock = c })
 ---   d:invoke(ctx, "beam_top_processes", { 5, "memory" })  --> true, value, meta
 
+local arguments = require("runtime.domain.arguments")
 local async = require("runtime.async")
 local common = require("runtime.domain.common")
 local docs = require("runtime.domain.docs")
+local misfits = require("runtime.domain.misfits")
 local results = require("runtime.domain.results")
 local shape = require("runtime.domain.shape")
 local suggest = require("runtime.suggest")
@@ -21,6 +23,8 @@ local SWEEP_TIMEOUT_MS = 30000
 ---@field sweep? sweep.Sweep
 ---@field node? string
 ---@field clock clock.Clock
+---@field settings? table<string, any> The policy's, checked; default: the domain's own.
+---@field on_misfit? fun(text: string) Told of what is not as the domain's metrics and returns say.
 
 ---@class domain.Param
 ---@field name string
@@ -46,6 +50,7 @@ local SWEEP_TIMEOUT_MS = 30000
 ---@field params domain.Param[]
 ---@field returns domain.Field[] With `list = true` the result is a list of rows with these fields.
 ---@field doc string
+---@field needs_node? boolean
 ---@field run async fun(target: domain.Target, ...): any, table|string?, string?
 
 ---@class domain.Domain
@@ -53,9 +58,12 @@ local SWEEP_TIMEOUT_MS = 30000
 ---@field title string
 ---@field description string
 ---@field instructions string
+---@field path? string Its file; nil for one that is built in.
 ---@field metrics domain.Field[]
 ---@field rules table[]
 ---@field sweeps string[] The parts of the sweep (runtime/sweep.lua) that it reads.
+---@field settings domain.Param[] What a policy may set.
+---@field watches_node boolean False: `target = "none"`; it reads something else than a BEAM node.
 local Domain = {}
 local domain_mt = { __index = Domain }
 
@@ -63,12 +71,16 @@ local domain_mt = { __index = Domain }
 ---@param definition any What the domain's file returned.
 ---@param opts? { file?: string } For errors.
 ---@return domain.Domain?
----@return string? err Names the field, what it is and what is allowed.
+---@return string? err Names the field, what it is and what is allowed; and says how many more
+--- mistakes there are.
+---@return string[]? mistakes All of them, without the file.
 function M.new(definition, opts)
   local file = opts and opts.file
-  local checked, err = shape.check(definition)
+  local checked, mistakes = shape.check(definition)
   if not checked then
-    return nil, (file and file .. ": " or "") .. err
+    local more = #mistakes > 1 and (" (and %d more, which `beamlens check` lists)")
+      :format(#mistakes - 1) or ""
+    return nil, (file and file .. ": " or "") .. mistakes[1] .. more, mistakes
   end
   local self = setmetatable(checked, domain_mt)
   self.file = file
@@ -80,6 +92,7 @@ function M.new(definition, opts)
       self.by_name[callback.name] = callback
     end
   end
+  self.default_settings = assert(self:read_settings())
   self.own_callbacks = nil
   self.memos = setmetatable({}, { __mode = "k" })
   return self
@@ -89,6 +102,7 @@ end
 ---@field node? string
 ---@field sweep? sweep.Sweep
 ---@field clock clock.Clock
+---@field settings table<string, any> By name, as of the domain's `settings`.
 ---@field memo table Kept from call to call, for this domain and context.
 local Target = {}
 local target_mt = { __index = Target }
@@ -135,8 +149,23 @@ local function seen_by_domain(self, ctx)
     node = ctx.node or (ctx.target and ctx.target.node),
     sweep = ctx.sweep,
     clock = ctx.clock,
+    settings = ctx.settings or self.default_settings,
     memo = self.memos[ctx],
   }, target_mt)
+end
+
+--- Checks a policy's settings and fills in the defaults.
+---@param given? table<string, any>
+---@return table<string, any>? settings
+---@return string? err
+function Domain:read_settings(given)
+  return arguments.settings(self.settings, given or {})
+end
+
+local function each(list, fn)
+  for _, item in ipairs(list) do
+    fn(item)
+  end
 end
 
 local function first_line(err)
@@ -159,7 +188,11 @@ function Domain:snapshot(ctx)
     return nil, ("ELUA: the snapshot of %s is a %s, not a table"):format(self.name, type(data)),
       "ELUA"
   end
-  return results.flat(data)
+  local flat = results.flat(data)
+  if ctx.on_misfit then
+    each(misfits.of_snapshot(self.metrics, flat), ctx.on_misfit)
+  end
+  return flat
 end
 
 --- The callbacks, the common ones included.
@@ -191,7 +224,7 @@ function Domain:invoke(ctx, name, args)
     return nil, ("there is no callback %q%s"):format(tostring(name),
       suggest.hint(tostring(name), suggest.keys(self.by_name)))
   end
-  local values, problem = shape.arguments(callback, args or {})
+  local values, problem = arguments.check(callback, args or {})
   if not values then
     return nil, problem
   end
@@ -205,6 +238,9 @@ function Domain:invoke(ctx, name, args)
   end
   local total = callback.returns.list and type(value) == "table" and #value or nil
   local plain = results.plain(value)
+  if ctx.on_misfit then
+    each(misfits.of_result(callback, plain), ctx.on_misfit)
+  end
   if total then
     meta = list_meta(meta, plain, total, math.floor(ctx.clock.now_ms() - started_ms + 0.5))
   end
@@ -214,7 +250,17 @@ end
 --- The callbacks for a prompt: arguments, results and docs.
 ---@return string
 function Domain:docs()
-  return docs.callbacks(self.list)
+  local shown = {}
+  for _, callback in ipairs(self.list) do
+    shown[#shown + 1] = (self.watches_node or not callback.needs_node) and callback or nil
+  end
+  return docs.callbacks(shown)
+end
+
+--- What a policy may set, a line each; empty when there is nothing.
+---@return string
+function Domain:setting_docs()
+  return docs.settings(self.settings)
 end
 
 --- The metrics of the snapshot for a prompt.

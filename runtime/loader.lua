@@ -107,6 +107,24 @@ function Loader:names(kind, watcher_file)
   return suggest.keys(names)
 end
 
+-- Makes an error handler that says on which line of a chunk it went wrong, whoever raised it.
+local function located(chunk_name)
+  return function(err)
+    local text = type(err) == "string" and err or ("an error that is a %s"):format(type(err))
+    if text:sub(1, #chunk_name + 1) == chunk_name .. ":" then
+      return text
+    end
+    local level = 2
+    local info = debug.getinfo(level, "Sl")
+    while info and info.source ~= "@" .. chunk_name do
+      level = level + 1
+      info = debug.getinfo(level, "Sl")
+    end
+    text = text:gsub("^runtime/[%w_/]+%.lua:%d+: ", "")
+    return ("%s:%d: %s"):format(chunk_name, info and info.currentline or 1, text)
+  end
+end
+
 --- Compiles and runs a user's file: all globals can be read, none written, and `extra` are added.
 --- The JIT is off for all that the file defines, so that a runaway function can be stopped.
 ---@param source string
@@ -134,9 +152,9 @@ function M.run(source, chunk_name, extra)
     return nil, err
   end
   jit.off(chunk, true)
-  local ok, value = pcall(chunk)
+  local ok, value = xpcall(chunk, located(chunk_name))
   if not ok then
-    return nil, tostring(value)
+    return nil, value
   end
   if value == nil then
     return nil, ("%s:1: the file returns nothing; end it with `return {…}`"):format(chunk_name)

@@ -160,11 +160,22 @@ TEXT["beamlens.watcher.crashed"] = function(measurements, metadata, paint)
 end
 
 for _, name in ipairs({ "beamlens.watcher.hook_failed", "beamlens.rule.failed",
-  "beamlens.sampler.failed", "beamlens.handler.failed", "beamlens.reload.failed" }) do
+  "beamlens.handler.failed", "beamlens.reload.failed" }) do
   TEXT[name] = function(_, metadata, paint)
     return paint("warning", name:match("^beamlens%.(.*)$")) .. (": %s"):format(
       tostring(metadata.error):match("^[^\n]*"))
   end
+end
+
+-- The same failure again and again is told ever more rarely.
+TEXT["beamlens.sampler.failed"] = function(measurements, metadata, paint)
+  local count = measurements.in_a_row or 1
+  if math.log10(count) % 1 ~= 0 then
+    return nil
+  end
+  return ("%s: %s%s"):format(paint("warning", "sampler.failed"),
+    tostring(metadata.error):match("^[^\n]*"),
+    count > 1 and (" (%s times in a row)"):format(units.format_count(count)) or "")
 end
 
 TEXT["beamlens.reload.applied"] = function(_, metadata)

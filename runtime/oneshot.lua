@@ -25,6 +25,11 @@ local M = {}
 local NO_DOMAIN = {
   name = "none",
   sweeps = {},
+  settings = {},
+  watches_node = false,
+  read_settings = function(_, given)
+    return next(given) == nil and {} or nil, "domain none has no settings"
+  end,
   callbacks = function()
     return {}
   end,
@@ -42,6 +47,24 @@ local function load_domain(self, name)
     return NO_DOMAIN
   end
   return self.parts:load_domain({ domain = name })
+end
+
+-- The settings of --set, each in the type that the domain wants.
+local function read_settings(domain, pairs_given)
+  local given = {}
+  for _, pair in ipairs(pairs_given) do
+    local value = pair.value
+    for _, setting in ipairs(domain.settings) do
+      if setting.name == pair.name and setting.type == "boolean" then
+        value = ({ ["true"] = true, ["false"] = false })[value]
+      elseif setting.name == pair.name and setting.type ~= "string" then
+        value = tonumber(value)
+      end
+    end
+    given[pair.name] = value == nil and pair.value or value
+  end
+  local settings, err = domain:read_settings(given)
+  return settings, err and "--set: " .. err
 end
 
 local function new_target(self, opts)
@@ -62,13 +85,16 @@ local function new_target(self, opts)
 end
 
 --- Builds the parts; nothing connects yet.
----@param opts { domain: string, node?: string, name?: string, dir?: string }
---- `domain`: a domain's name, or "none". The other options are those of the command line,
---- `cookie-file` among them; `node` defaults to BEAMLENS_NODE.
+---@param opts { domain: string, node?: string, name?: string, dir?: string,
+--- set?: { name: string, value: string }[], warn?: fun(text: string) } `domain`: a domain's name,
+--- or "none". The other options are those of the command line, `cookie-file` among them; `node`
+--- defaults to BEAMLENS_NODE. `warn` is told what has no effect, and of results that do not fit
+--- what a domain from a file says of them.
 ---@return oneshot.Oneshot?
 ---@return string? err What is wrong with the command line or a file.
 function M.new(opts)
-  local self = setmetatable({ clock = clock.system(), telemetry = telemetry.new() }, oneshot_mt)
+  local self = setmetatable({ clock = clock.system(), telemetry = telemetry.new(),
+    warn = opts.warn or function() end }, oneshot_mt)
   package.loaded["beamlens"] = beamlens.new({ telemetry = self.telemetry, warn = function(text)
     io.stderr:write(text, "\n")
   end })
@@ -79,8 +105,15 @@ function M.new(opts)
   if not self.domain then
     return nil, err
   end
-  if self.domain == NO_DOMAIN or self.domain.target == "none" then
+  self.settings, err = read_settings(self.domain, opts.set or {})
+  if not self.settings then
+    return nil, err
+  end
+  if not self.domain.watches_node then
     self.node = opts.domain
+    if opts.node then
+      self.warn(("--node has no effect: domain %s watches no node"):format(opts.domain))
+    end
     return self
   end
   opts.node = opts.node or os.getenv("BEAMLENS_NODE")
@@ -97,7 +130,10 @@ function M.new(opts)
 end
 
 function Oneshot:context()
-  return { target = self.target, sweep = self.sweep, node = self.node, clock = self.clock }
+  return {
+    target = self.target, sweep = self.sweep, node = self.node, clock = self.clock,
+    settings = self.settings, on_misfit = self.domain.path and self.warn,
+  }
 end
 
 --- Connects to the node, if the domain needs one. An absent node is not waited for.

@@ -9,6 +9,7 @@ local M = {}
 ---@field arg? string What the value is called in the help; nil for a flag.
 ---@field doc string
 ---@field parse? fun(text: string): any, string? Default: the text itself.
+---@field is_list? boolean It may be given more than once; its values are in a list.
 
 --- Reads a duration of an option into milliseconds.
 M.duration = units.duration_ms
@@ -77,10 +78,15 @@ function M.parse(args, known)
       if value == nil then
         return nil, ("--%s needs a value: --%s %s"):format(name, name, known[name].arg)
       end
-      local err
-      found[name], err = read_value(name, known[name], value)
+      local read, err = read_value(name, known[name], value)
       if err then
         return nil, err
+      end
+      if known[name].is_list then
+        found[name] = found[name] or {}
+        table.insert(found[name], read)
+      else
+        found[name] = read
       end
     end
     i = i + 1

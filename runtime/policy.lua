@@ -3,6 +3,7 @@
 
 local loader = require("runtime.loader")
 local policy_nodes = require("runtime.policy.nodes")
+local shape = require("runtime.domain.shape")
 local suggest = require("runtime.suggest")
 local units = require("runtime.units")
 
@@ -176,6 +177,10 @@ local function rules(value)
   local result = {}
   for key, item in pairs(value) do
     if type(key) == "number" then
+      local mistake = shape.rule_mistake(item, ("[%d]"):format(key))
+      if mistake then
+        return nil, mistake
+      end
       result[key] = item
     else
       local change, problem = rule_change(item)
@@ -214,7 +219,7 @@ local execute = record({
 local FIELDS = {
   name = { read = name },
   domain = { read = name },
-  node = { read = policy_nodes.read, as = "nodes" },
+  node = { read = policy_nodes.read, as = "nodes", read_label = policy_nodes.read_label },
   prompt = { read = name, default = "watcher" },
   client = { read = text },
   clients = { read = any_table },
@@ -237,6 +242,7 @@ local FIELDS = {
   renotify = { read = duration(1000), as = "renotify_ms", default = 3600000 },
   mute = { read = mute, default = {} },
   cookie_file = { read = text },
+  settings = { read = any_table },
   rules = { read = rules, default = {} },
   guard = { read = func },
   on_alert = { read = func },
@@ -245,8 +251,9 @@ local FIELDS = {
   handlers = { read = handlers, default = {} },
 }
 
--- Reads one watcher table. Mistakes go to report(field, message).
-local function read_watcher(raw, report)
+-- Reads one watcher table. Mistakes go to report(field, message). Where the domain watches no node,
+-- the field `node` is only a label.
+local function read_watcher(raw, has_no_node, report)
   local policy = {}
   for key, value in pairs(raw) do
     local field = FIELDS[key]
@@ -254,7 +261,7 @@ local function read_watcher(raw, report)
       report(tostring(key), ("unknown field %q%s"):format(tostring(key),
         suggest.hint(tostring(key), suggest.keys(FIELDS))))
     else
-      local read, err = field.read(value)
+      local read, err = (has_no_node and field.read_label or field.read)(value)
       if read == nil then
         report(key, ("%s %s"):format(key, err))
       end
@@ -279,9 +286,39 @@ local function is_list(value)
   return value[1] ~= nil
 end
 
+-- Whether a domain watches a node; nil when it cannot be told, which was reported.
+local function watches_node(domain, path, opts, report)
+  if not opts.watches_node or type(domain) ~= "string" then
+    return true
+  end
+  local it_does, err = opts.watches_node(domain, path)
+  if it_does == nil then
+    report("domain", err)
+  end
+  return it_does
+end
+
+-- A policy without a node, under its label.
+local function label_policy(policy, raw)
+  policy.has_no_node = true
+  policy.nodes = policy.nodes or raw.node == nil and policy_nodes.read_label(raw.domain) or nil
+end
+
+-- What a file returns, as a list of watcher tables; or what is wrong with it.
+local function watcher_tables(value, path)
+  if type(value) ~= "table" then
+    return nil, ("%s:1: the file returns a %s; it must return a watcher table, or a list of them")
+      :format(path, type(value))
+  end
+  return is_list(value) and value or { value }
+end
+
 --- Reads a watcher file.
 ---@param path string
----@param opts { node?: string, env: fun(name: string): string? } `node` overrides every watcher's.
+---@param opts { node?: string, env: (fun(name: string): string?),
+--- watches_node?: fun(domain: string, file: string): boolean?, string? } `node` overrides every
+--- watcher's; `watches_node` tells whether a domain does (see runtime/app/parts.lua): one that does
+--- not needs none, and `node` is a label there.
 ---@return table[]? policies One per (watcher table, node): `node` is its name, `address` where it
 --- is reached, and `follows` is true for the first node of a cluster, see
 --- runtime/policy/nodes.lua.
@@ -301,14 +338,13 @@ function M.parse(source, path, opts)
       return opts.env(variable) or default
     end,
   })
-  if err then
+  local list
+  if not err then
+    list, err = watcher_tables(value, path)
+  end
+  if not list then
     return nil, { err }
   end
-  if type(value) ~= "table" then
-    return nil, { ("%s:1: the file returns a %s; it must return a watcher table, or a list of them")
-      :format(path, type(value)) }
-  end
-  local list = is_list(value) and value or { value }
   local errors, policies = {}, {}
   local base = path:match("([^/]+)%.lua$") or path
   for i, raw in ipairs(list) do
@@ -319,11 +355,16 @@ function M.parse(source, path, opts)
     if type(raw) ~= "table" then
       report("return", ("watcher %d is a %s, not a table"):format(i, type(raw)))
     else
-      local policy = read_watcher(raw, report)
+      local has_node = watches_node(raw.domain, path, opts, report)
+      local policy = read_watcher(raw, has_node == false, report)
       policy.name = policy.name
         or (#list > 1 and ("%s-%s"):format(base, tostring(raw.domain)) or base)
       policy.file = path
-      policy.nodes = policy_nodes.choose(policy, raw, opts, report)
+      if has_node then
+        policy.nodes = policy_nodes.choose(policy, raw, opts, report)
+      elseif has_node == false then
+        label_policy(policy, raw)
+      end
       policy_nodes.expand(policy, policies)
     end
   end

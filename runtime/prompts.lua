@@ -11,8 +11,9 @@ local units = require("runtime.units")
 local M = {}
 
 local FIELDS = { name = "text", description = "text", template = "text" }
-local KNOWN = { domain = true, metric_docs = true, callback_docs = true, rule_types = true,
-  instructions = true, tools = true, wait_min = true, wait_max = true, calls_per_cycle = true }
+local KNOWN = { domain = true, thing = true, metric_docs = true, callback_docs = true,
+  rule_types = true, instructions = true, tools = true, wait_min = true, wait_max = true,
+  calls_per_cycle = true }
 
 ---@class prompts.Prompt
 ---@field name string
@@ -86,13 +87,16 @@ end
 ---@return table
 function M.variables(opts)
   local domain, policy = opts.domain, opts.policy
+  local watches_node = domain.watches_node ~= false
   local types = {}
   for i, rule in ipairs(domain.rules or {}) do
     types[i] = rule.type
   end
   return {
     domain = { name = domain.name, title = domain.title or domain.name,
-      description = domain.description or "", instructions = domain.instructions or "" },
+      description = domain.description or "", instructions = domain.instructions or "",
+      watches_node = watches_node },
+    thing = watches_node and "node" or "system",
     metric_docs = domain:metric_docs() or "",
     callback_docs = domain:docs() or "",
     rule_types = table.concat(types, ", "),

@@ -46,10 +46,10 @@ local rules_mt = { __index = Rules }
 --- An engine without findings.
 ---@param opts { meta: table, domain: table, policy: table, history: history.History,
 --- executor: table, alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock,
---- guard?: fun(request: table): table?, string?, investigate_ms?: number,
+--- guard?: fun(request: table): table?, string?, settings?: string, investigate_ms?: number,
 --- is_watched?: fun(domain: string): boolean }
---- `guard` and `investigate_ms`: see runtime/rules/alerts.lua. `is_watched`: whether a watcher of
---- that domain watches the node, too (default: none does).
+--- `guard`, `settings` and `investigate_ms`: see runtime/rules/alerts.lua. `is_watched`: whether a
+--- watcher of that domain watches the node, too (default: none does).
 ---@return rules.Rules
 function M.new(opts)
   local self = setmetatable({
@@ -67,7 +67,7 @@ function M.new(opts)
   }, rules_mt)
   self.firing = rule_alerts.new({
     meta = opts.meta, alerts = opts.alerts, executor = opts.executor, clock = opts.clock,
-    guard = opts.guard, investigate_ms = opts.investigate_ms,
+    guard = opts.guard, settings = opts.settings, investigate_ms = opts.investigate_ms,
     report = function(type_name, text)
       self:report(type_name, text)
     end,

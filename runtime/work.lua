@@ -13,8 +13,8 @@ local M = {}
 --- What a call may take, waiting for its turn included, unless it says otherwise.
 M.TIMEOUT_MS = 5000
 
---- So often a thread that never answered is replaced; then all calls of the domain are refused
---- until the host starts again.
+--- So many threads that have not answered in time are left behind and replaced at once; with one
+--- more, all calls of the domain are refused until one of them comes back.
 M.MAX_REPLACED = 4
 
 ---@class work.Worker
@@ -49,8 +49,10 @@ end
 ---@return work.Worker
 function M.new(opts)
   local path, cpath = search_paths(opts.folder)
-  return setmetatable({ name = opts.name, path = path, cpath = cpath, queue = {}, replaced = 0 },
-    worker_mt)
+  return setmetatable({
+    name = opts.name, path = path, cpath = cpath, queue = {},
+    left = {}, replaced = 0, -- the threads whose call has not come back, and how many they are
+  }, worker_mt)
 end
 
 local function finish(entry, ...)
@@ -75,12 +77,24 @@ function Worker:on_done()
   self:next()
 end
 
+-- A call that was given up came back: its thread is not needed any more.
+function Worker:on_back(thread)
+  self.left[thread] = nil
+  self.replaced = self.replaced - 1
+  thread:close()
+end
+
 function Worker:open_thread()
   if self.thread then
     return true
   end
-  local thread, err, code = native.open(self.path, self.cpath, function()
-    self:on_done()
+  local thread, err, code
+  thread, err, code = native.open(self.path, self.cpath, function()
+    if self.left[thread] then
+      self:on_back(thread)
+    else
+      self:on_done()
+    end
   end)
   self.thread = thread
   return thread ~= nil, err, code
@@ -112,7 +126,7 @@ function Worker:refusal()
     return nil, "EWORK: the host is ending", "EWORK"
   end
   if self.replaced > M.MAX_REPLACED then
-    return nil, ("EWORK: %s gave up: %d calls never came back; restart the host to try again")
+    return nil, ("EWORK: %s waits: %d calls have not come back; the next one is made when one has")
       :format(self.name, self.replaced), "EWORK"
   end
   return true
@@ -131,9 +145,9 @@ function Worker:on_deadline(entry)
   local text = "ETIMEDOUT: %s.%s had no turn in %d ms"
   if self.running == entry then
     text = "ETIMEDOUT: %s.%s took longer than %d ms"
-    self.thread:close()
-    self.thread, self.running = nil, nil
+    self.left[self.thread] = true
     self.replaced = self.replaced + 1
+    self.thread, self.running = nil, nil
   else
     self:remove(entry)
   end
@@ -161,8 +175,8 @@ end
 ---@param args? table A list; with holes, its length is in `n`.
 ---@param opts? { timeout?: number } Seconds, waiting for its turn included. Default: 5.
 ---@return any ... What the function returns (nil for nothing); else nil, err, code. "EWORK": it
---- raised, a value cannot be copied, or too many calls never came back. "ETIMEDOUT": its thread is
---- left behind and replaced.
+--- raised, a value cannot be copied, or too many calls have not come back. "ETIMEDOUT": its thread
+--- is left behind and replaced.
 function Worker:call(module, fn_name, args, opts)
   local timeout_ms = check_call(module, fn_name, args, opts)
   args = args or {}
@@ -195,6 +209,10 @@ function Worker:close()
     self.thread:close()
     self.thread = nil
   end
+  for thread in pairs(self.left) do
+    thread:close()
+  end
+  self.left = {}
   if self.running then
     local entry = self.running
     self.running = nil

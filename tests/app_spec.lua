@@ -75,7 +75,7 @@ local function count_evals(one)
   local eval = one.evaluator.run
   function one.evaluator.run(self, source, ...)
     local key = source:match("process_count =>") and "snapshot"
-      or source:match("message_queue_len") and "sweep" or "other"
+      or source:match("ScanItems") and "sweep" or "other"
     counts[key] = (counts[key] or 0) + 1
     return eval(self, source, ...)
   end

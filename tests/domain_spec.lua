@@ -91,7 +91,7 @@ describe("a domain's table", function()
       { { title = "" }, "title is empty" },
       { { rules = { type = "x" } }, 'rules has a field "type"; it must be a list' },
       { { callbacks = callback({ name = "echo" }) },
-        'callbacks%[1%].name is "echo"; it must begin with "demo_"' },
+        'callbacks%[1%] %(echo%).name is "echo"; it must begin with "demo_"' },
       { { callbacks = callback({ run = json.null }) },
         "callbacks%[1%] %(demo_echo%).run is a null; it must be a function" },
       { { callbacks = callback({ docs = "x" }) }, 'unknown field "docs"; did you mean "doc"%?' },

@@ -41,8 +41,8 @@ describe("a prompt", function()
     local err = err_of({ name = "x", description = "x",
       template = "a\n{% if domain.title %}{{ nodee }}{% end %}" })
     assert.are.equal("prompts/x.lua: template:2:25: unknown variable `nodee`; the variables are "
-      .. "callback_docs, calls_per_cycle, domain, instructions, metric_docs, rule_types, tools, "
-      .. "wait_max, wait_min", err)
+      .. "callback_docs, calls_per_cycle, domain, instructions, metric_docs, rule_types, thing, "
+      .. "tools, wait_max, wait_min", err)
   end)
 end)
 

@@ -1,5 +1,6 @@
 local async = require("runtime.async")
 local support = require("support")
+local tree = require("support.tree")
 local uv = require("luv")
 local work = require("runtime.work")
 
@@ -64,6 +65,23 @@ describe("work.call", function()
     assert.are.equal(1, helper(worker, "count"))
   end))
 
+  it("finds the modules of domains that are built in, a folder's own first", with_worker(
+    function(worker)
+      -- domains/postgres/db.lua; its `query` would need the driver.
+      local _, err = worker:call("postgres.db", "no_such_function")
+      assert.is_truthy(err:find("module postgres.db has no function no_such_function", 1, true))
+      for _, name in ipairs({ "postgres.nothing", "../runtime/work", "postgres" }) do
+        _, err = worker:call(name, "x")
+        assert.is_truthy(err:find("module '" .. name .. "' not found", 1, true), err)
+      end
+      local root = tree.make({ ["postgres/db.lua"] = 'return { whose = function() return 1 end }' })
+      local own = work.new({ name = "x", folder = root })
+      support.on_cleanup(function()
+        own:close()
+      end)
+      assert.are.equal(1, (own:call("postgres.db", "whose")))
+    end))
+
   it("never searches the current folder", with_worker(function(worker)
     local path, cpath = helper(worker, "search_path")
     for entry in (path .. ";" .. cpath):gmatch("[^;]+") do
@@ -97,7 +115,20 @@ describe("work.call", function()
     end
     local _, err, code = helper(worker, "count")
     assert.are.equal("EWORK", code)
-    assert.is_truthy(err:find("domains/x.lua gave up: 5 calls never came back", 1, true))
+    assert.is_truthy(err:find("domains/x.lua waits: 5 calls have not come back", 1, true))
+  end))
+
+  it("makes calls again when one that was left behind has come back", with_worker(function(worker)
+    for i = 1, 5 do
+      local code = select(3, helper(worker, "block", { i == 1 and 2 or 600 }, 0.05))
+      assert.are.equal("ETIMEDOUT", code)
+    end
+    assert.are.equal("EWORK", select(3, helper(worker, "count")))
+    support.wait_until(function()
+      return worker.replaced == 4
+    end, 15000, "the first call to come back")
+    assert.are.equal(1, helper(worker, "count"))
+    assert.are.equal(2, helper(worker, "count"))
   end))
 
   it("gives up a call that had no turn, and leaves the thread be", with_worker(function(worker)

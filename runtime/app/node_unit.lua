@@ -1,5 +1,6 @@
 --- A node that is watched: the connection, the sweep and the watch over reachability, which exist
---- once for all its watchers, and a unit per watcher.
+--- once for all its watchers, and a unit per watcher. Watchers whose domain watches no node share
+--- one of these by their label; it has neither connection nor sweep nor reachability.
 
 local reachability = require("runtime.reachability")
 local sweep = require("runtime.sweep")
@@ -18,9 +19,9 @@ local LATEST_SHARE, EARLIEST_SHARE = 0.25, 0.5 -- of the cadence
 
 ---@class node_unit.NodeUnit
 ---@field name string
----@field target target.Target
----@field sweep sweep.Sweep
----@field reachability reachability.Reachability
+---@field target? target.Target nil, as the next two, where no node is watched.
+---@field sweep? sweep.Sweep
+---@field reachability? reachability.Reachability
 ---@field units unit.Unit[]
 ---@field is_listed boolean The files name it; else it was found as a member of a cluster.
 local NodeUnit = {}
@@ -34,6 +35,14 @@ function M.new(opts)
   local policy, host = opts.policy, opts.host
   local self = setmetatable({ name = policy.node, host = host, is_listed = opts.is_listed,
     units = {} }, node_unit_mt)
+  if not policy.has_no_node then
+    self:build(policy)
+  end
+  return self
+end
+
+function NodeUnit:build(policy)
+  local host = self.host
   self.target = target.new({
     node = policy.address,
     cookie = host.cookie(policy.cookie_file),
@@ -54,7 +63,6 @@ function M.new(opts)
       return self:last_snapshots()
     end,
   })
-  return self
 end
 
 --- The unit of a watcher by its name, or nil.
@@ -95,9 +103,11 @@ function NodeUnit:add(policy, parts)
   local added = unit.new({ policy = policy, parts = parts, host = self.host, node = self,
     spread = spread(policy, #self.units + 1) })
   self.units[#self.units + 1] = added
-  self.sweep:need(parts.domain.sweeps)
-  self.sweep.min_interval_ms = math.max(MIN_SWEEP_MS,
-    math.min(self.sweep.min_interval_ms, policy.sample_ms))
+  if self.sweep then
+    self.sweep:need(parts.domain.sweeps)
+    self.sweep.min_interval_ms = math.max(MIN_SWEEP_MS,
+      math.min(self.sweep.min_interval_ms, policy.sample_ms))
+  end
   if self.is_running then
     added:start()
   end
@@ -121,9 +131,11 @@ function NodeUnit:start()
     return
   end
   self.is_running = true
-  self.target:start()
-  self.reachability:start()
-  self.sweep:start()
+  if self.target then
+    self.target:start()
+    self.reachability:start()
+    self.sweep:start()
+  end
   for _, one in ipairs(self.units) do
     one:start()
   end
@@ -137,9 +149,11 @@ function NodeUnit:stop(reason, resolved_by)
   for _, one in ipairs(self.units) do
     one:stop(reason, resolved_by)
   end
-  self.sweep:stop()
-  self.reachability:stop(resolved_by)
-  self.target:stop()
+  if self.target then
+    self.sweep:stop()
+    self.reachability:stop(resolved_by)
+    self.target:stop()
+  end
   if resolved_by then
     -- Those of models, which no finding ends.
     for _, alert in ipairs(self.host.alerts:firing({ node = self.name })) do

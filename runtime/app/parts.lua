@@ -12,6 +12,7 @@ local M = {}
 
 ---@class parts.Parts
 ---@field domain table
+---@field settings table<string, any> The policy's, checked and with the domain's defaults.
 ---@field prompt fun(variables: table): string?, string? Renders the system prompt.
 ---@field registry table
 
@@ -20,8 +21,8 @@ local Loaded = {}
 local loaded_mt = { __index = Loaded }
 
 --- Nothing is loaded yet.
----@param opts { loader: loader.Loader, registry: table, telemetry: telemetry.Bus,
---- clock: clock.Clock } `registry` is that of policies without `clients` of their own.
+---@param opts { loader: loader.Loader, registry?: table, telemetry?: telemetry.Bus,
+--- clock?: clock.Clock } `registry` is that of policies without `clients` of their own.
 ---@return parts.Loaded
 function M.new(opts)
   return setmetatable({
@@ -49,6 +50,7 @@ function Loaded:load_domain(policy)
     if not loaded then
       return nil, domain_err
     end
+    loaded.path = found.path
     self.domains[found.chunk_name] = loaded
   end
   return self.domains[found.chunk_name]
@@ -88,6 +90,10 @@ local function load_all(self, policy)
   if not parts.domain then
     return nil, "domain", err
   end
+  parts.settings, err = parts.domain:read_settings(policy.settings)
+  if not parts.settings then
+    return nil, "settings", "settings: " .. err
+  end
   parts.prompt, err = self:load_prompt(policy)
   if not parts.prompt then
     return nil, "prompt", err
@@ -101,6 +107,22 @@ local function load_all(self, policy)
       suggest.hint(policy.client, parts.registry:names()))
   end
   return parts
+end
+
+--- A function that tells whether a domain watches a node (not with `target = "none"`), for
+--- runtime/policy.lua.
+---@param loader loader.Loader
+---@return fun(domain: string, file: string): boolean?, string? watches_node nil and what is wrong
+--- with a domain that cannot be loaded.
+function M.watches_node(loader)
+  local loaded = M.new({ loader = loader })
+  return function(name, file)
+    local found, err = loaded:load_domain({ domain = name, file = file })
+    if not found then
+      return nil, err
+    end
+    return found.watches_node
+  end
 end
 
 --- What a policy names.

@@ -25,7 +25,8 @@ local unit_mt = { __index = Unit }
 function M.new(opts)
   local policy, host, parts, node = opts.policy, opts.host, opts.parts, opts.node or {}
   local meta = { watcher = policy.name, domain = policy.domain, node = policy.node }
-  local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = host.clock }
+  local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = host.clock,
+    settings = parts.settings }
   local self = setmetatable({ policy = policy, meta = meta, domain = parts.domain,
     registry = parts.registry }, unit_mt)
   self.executor = executor.new({ sandbox = host.sandbox, domain = parts.domain, ctx = ctx,

@@ -6,9 +6,11 @@ local clients = require("runtime.clients")
 local clock = require("runtime.clock")
 local common = require("runtime.commands.common")
 local domain = require("runtime.domain")
+local domain_lines = require("runtime.domain.lines")
 local loader = require("runtime.loader")
 local parts = require("runtime.app.parts")
 local policy = require("runtime.policy")
+local policy_warnings = require("runtime.policy.warnings")
 local prompts = require("runtime.prompts")
 local telemetry = require("runtime.telemetry")
 local tools = require("runtime.tools")
@@ -28,36 +30,27 @@ local function environment(name)
   return os.getenv(name) or (name == "BEAMLENS_NODE" and SOME_NODE) or nil
 end
 
--- The line of a literal name, such as that of a callback; nil where it is not.
-local function line_of_name(source, name)
-  local line = 0
-  local pattern = "[\"']" .. name:gsub("%W", "%%%0") .. "[\"']"
-  for text in (source .. "\n"):gmatch("(.-)\n") do
-    line = line + 1
-    if text:find(pattern) then
-      return line
-    end
-  end
-end
-
--- The line that a message about a domain means: `callbacks[2] (shop_x).doc is missing` that of
--- shop_x, `snapshot is missing` that of the field.
-local function line_of_problem(source, message)
-  local path = message:match("^[%w_%[%]%(%)%. ]+") or ""
-  local name
-  for found in path:gmatch("%(([%w_]+)%)") do
-    name = found
-  end
-  return name and line_of_name(source, name)
-    or loader.line_of(source, path:match("^[%a_]+") or "return")
-end
-
 local function check_domain(file, source, value)
-  local checked, err = domain.new(value)
-  if not checked then
-    return { ("%s:%d: %s"):format(file, line_of_problem(source, err), err) }
+  local checked, _, problems = domain.new(value)
+  if checked then
+    local name = file:match("([^/]+)%.lua$")
+    if checked.name ~= name then
+      common.warn(("%s:%d: the name is %q, but watchers find this domain by its file's name, %q")
+        :format(file, domain_lines.of(source, "name is another"), checked.name, tostring(name)))
+    end
+    return {}
   end
-  return {}
+  local mistakes = {}
+  for i, text in ipairs(problems) do
+    mistakes[i] = { line = domain_lines.of(source, text), text = text, at = i }
+  end
+  table.sort(mistakes, function(x, y)
+    return x.line < y.line or (x.line == y.line and x.at < y.at)
+  end)
+  for i, mistake in ipairs(mistakes) do
+    mistakes[i] = ("%s:%d: %s"):format(file, mistake.line, mistake.text)
+  end
+  return mistakes
 end
 
 -- "template:3:7: text" counts from the line on which the template begins.
@@ -105,15 +98,15 @@ local function check_policy(item, loaded)
   if not text then
     return ("%s:1: the prompt does not render: %s"):format(item.file, err)
   end
-  local client = found.registry.clients[item.client or found.registry.primary]
-  if item.instructions and client and client.provider == "rules" then
-    common.warn(("%s:%d: the instructions have no effect: the client is rules, not a model")
-      :format(item.file, loader.line_of(loader.read(item.file) or "", "instructions")))
+  for _, warning in ipairs(policy_warnings.of(item, found)) do
+    common.warn(warning)
   end
 end
 
 local function check_watcher(file, source, opts)
-  local list, errors = policy.parse(source, file, { env = environment })
+  local files = loader.new({ dir = opts.dir })
+  local list, errors = policy.parse(source, file,
+    { env = environment, watches_node = parts.watches_node(files) })
   if errors then
     return errors
   end
@@ -121,7 +114,7 @@ local function check_watcher(file, source, opts)
   if not registry then
     return { ("%s:1: %s"):format(file, err) }
   end
-  local loaded = parts.new({ loader = loader.new({ dir = opts.dir }), registry = registry,
+  local loaded = parts.new({ loader = files, registry = registry,
     telemetry = telemetry.new(), clock = clock.system() })
   local mistakes = {}
   for _, item in ipairs(list) do
@@ -132,16 +125,26 @@ local function check_watcher(file, source, opts)
 end
 
 local function kind_of(file, value)
-  if type(value) == "table" then
-    if value.template ~= nil or file:find("prompts/[^/]*$") then
-      return "prompt"
-    elseif value.snapshot ~= nil or value.callbacks ~= nil or file:find("domains/[^/]*$") then
-      return "domain"
-    elseif value.domain == nil and (value.primary ~= nil or value.retry_policies ~= nil) then
-      return "clients"
-    end
+  if file:find("prompts/[^/]*$") then
+    return "prompt"
+  elseif file:find("domains/[^/]*$") then
+    return "domain"
+  elseif type(value) ~= "table" then
+    return "watcher"
+  elseif value.template ~= nil then
+    return "prompt"
+  elseif value.snapshot ~= nil or value.callbacks ~= nil then
+    return "domain"
+  elseif value.domain == nil and (value.primary ~= nil or value.retry_policies ~= nil) then
+    return "clients"
   end
   return "watcher"
+end
+
+-- A module in a domain's folder is for its thread, where other libraries may be: it is not run.
+local function check_module(file, source)
+  local _, err = load(source, "@" .. file, "t")
+  return { err }, "module of a domain"
 end
 
 -- Checks one file. Returns its mistakes, and what it is.
@@ -149,6 +152,8 @@ local function check_file(file, opts)
   local source, err = loader.read(file)
   if not source then
     return { err }
+  elseif file:find("domains/[^/]+/[^/]*%.lua$") then
+    return check_module(file, source)
   end
   local globals, worker = beamlens.for_domain({ path = file, chunk_name = file, source = source })
   globals.env = function(name, default)

@@ -32,6 +32,14 @@ M.NODE_OPTIONS = {
   name = { arg = "NAME", doc = "our own node name (else beamlens1 to beamlens16)",
     parse = read_own_name },
   dir = { arg = "DIR", doc = "look up domains and prompts here, too", parse = read_folder },
+  set = { arg = "NAME=VALUE", is_list = true, doc = "a setting of the domain",
+    parse = function(text)
+      local name, value = text:match("^([%w_]+)=(.*)$")
+      if not name then
+        return nil, ("%q is not NAME=VALUE"):format(text)
+      end
+      return { name = name, value = value }
+    end },
   timeout = { arg = "TIME", doc = "for all of it (default 15s)", parse = options.duration },
   help = { doc = "print this" },
 }

@@ -1,4 +1,5 @@
---- `beamlens doctor`: checks what watching a node needs, a line each: ok, or FAIL and what to do.
+--- `beamlens doctor [DOMAIN]`: checks what watching a node, or what else a domain watches, needs; a
+--- line each: ok, or FAIL and what to do.
 
 local async = require("runtime.async")
 local clock = require("runtime.clock")
@@ -61,6 +62,11 @@ local function check_epmd(self, opts, err, code)
   return code == "ETIMEDOUT" or tell(self, true, "epmd", "answers")
 end
 
+local function check_snapshot(self, one, deadline)
+  local data, err = one:snapshot(deadline)
+  tell(self, data, "snapshot", data and "of domain " .. one.domain.name or err)
+end
+
 local function check_attach(self, opts, one, deadline)
   local ok, err, code = one:connect(deadline)
   if not check_epmd(self, opts, err, code) then
@@ -75,8 +81,14 @@ local function check_attach(self, opts, one, deadline)
   tell(self, true, "versions", ("OTP %s%s"):format(info.otp_release or "of an unknown release",
     is_tested == false and ", which is not among the releases tested" or ""))
   tell(self, info.eval, "eval", info.eval and "the node evaluates expressions" or info.eval_err)
-  local data, snapshot_err = one:snapshot(deadline)
-  tell(self, data, "snapshot", data and "of domain beam" or snapshot_err)
+  check_snapshot(self, one, deadline)
+end
+
+local function check_node(self, one, opts, deadline)
+  check_name(self, opts, one.node)
+  if check_cookie(self, opts) then
+    check_attach(self, opts, one, deadline)
+  end
 end
 
 local function check_clients(self, opts)
@@ -105,20 +117,21 @@ local function check_sandbox(self)
 end
 
 local function doctor(opts)
-  if #opts > 0 then
-    common.warn(("doctor takes no argument: %q"):format(opts[1]))
+  if #opts > 1 then
+    common.warn(("doctor takes one domain: %q"):format(opts[2]))
     return 2
   end
-  opts.domain = "beam"
+  opts.domain, opts.warn = opts[1] or "beam", common.warn
   local one, err = oneshot.new(opts)
   if not one then
     common.warn(err)
     return 2
   end
-  local self = {}
-  check_name(self, opts, one.node)
-  if check_cookie(self, opts) then
-    check_attach(self, opts, one, async.deadline(opts.timeout or TIMEOUT_MS))
+  local self, deadline = {}, async.deadline(opts.timeout or TIMEOUT_MS)
+  if one.target then
+    check_node(self, one, opts, deadline)
+  elseif opts.domain ~= "none" then
+    check_snapshot(self, one, deadline)
   end
   check_clients(self, opts)
   check_sandbox(self)
@@ -129,7 +142,7 @@ end
 ---@param args string[]
 ---@return integer status
 function M.main(args)
-  return common.main(args, M.options, "doctor [OPTION...]", doctor)
+  return common.main(args, M.options, "doctor [DOMAIN] [OPTION...]", doctor)
 end
 
 return M

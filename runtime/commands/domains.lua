@@ -1,5 +1,6 @@
 --- `beamlens domains [DOMAIN]`: the domains, or one with its figures, callbacks and rules.
 
+local beamlens = require("runtime.beamlens")
 local common = require("runtime.commands.common")
 local loader = require("runtime.loader")
 local parts = require("runtime.app.parts")
@@ -21,6 +22,10 @@ end
 local function describe(domain)
   print(("%s: %s"):format(domain.name, domain.title))
   print(indented(domain.description))
+  if domain.settings[1] then
+    print("\nSettings of a watcher:")
+    print(indented(domain:setting_docs()))
+  end
   print("\nFigures of a snapshot:")
   print(indented(domain:metric_docs()))
   print("\nCallbacks:")
@@ -40,8 +45,9 @@ local function domains(opts)
     common.warn("name one domain, or none for all: beamlens domains [DOMAIN]")
     return 2
   end
-  local found = loader.new({ dir = opts.dir })
-  local loaded = parts.new({ loader = found, telemetry = telemetry.new() })
+  local found, bus = loader.new({ dir = opts.dir }), telemetry.new()
+  package.loaded["beamlens"] = beamlens.new({ telemetry = bus, warn = common.warn })
+  local loaded = parts.new({ loader = found, telemetry = bus })
   local status = 0
   for _, name in ipairs(opts[1] and { opts[1] } or found:names("domains")) do
     local domain, err = loaded:load_domain({ domain = name })

@@ -81,7 +81,7 @@ local function exec(opts)
     common.warn("name one domain, or none: beamlens exec DOMAIN [-e CODE | FILE | -]")
     return 2
   end
-  opts.domain = opts[1]
+  opts.domain, opts.warn = opts[1], common.warn
   local one, err = oneshot.new(opts)
   local code
   if one then

@@ -12,6 +12,7 @@ local loader = require("runtime.loader")
 local log = require("runtime.log")
 local options = require("runtime.options")
 local output = require("runtime.output")
+local parts = require("runtime.app.parts")
 local policy = require("runtime.policy")
 local sandbox = require("runtime.sandbox")
 local telemetry = require("runtime.telemetry")
@@ -70,10 +71,12 @@ local function watcher_files(arguments)
   return files
 end
 
-local function load_policies(files, opts)
+local function load_policies(files, opts, files_of_users)
   local policies, errors = {}, {}
+  local watches_node = parts.watches_node(files_of_users)
   for _, file in ipairs(files) do
-    local list, file_errors = policy.load(file, { node = opts.node, env = os.getenv })
+    local list, file_errors = policy.load(file,
+      { node = opts.node, env = os.getenv, watches_node = watches_node })
     for _, item in ipairs(list or {}) do
       item.client = opts.client or item.client
       policies[#policies + 1] = item
@@ -100,7 +103,8 @@ local function build(opts)
   })
   package.loaded["beamlens"] = beamlens.new({ telemetry = host.telemetry, warn = warn })
 
-  local policies, errors = load_policies(files, opts)
+  local files_of_users = loader.new({ dir = opts.dir })
+  local policies, errors = load_policies(files, opts, files_of_users)
   if #errors > 0 then
     return nil, errors
   end
@@ -113,7 +117,7 @@ local function build(opts)
   local application, app_errors = app.new({
     policies = policies,
     registry = registry,
-    loader = loader.new({ dir = opts.dir }),
+    loader = files_of_users,
     sandbox = host.sandbox,
     alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock }),
     telemetry = host.telemetry,
@@ -205,6 +209,9 @@ local function run(opts)
   end
   if host.registry.notice then
     warn(host.registry.notice)
+  end
+  for _, warning in ipairs(host.app:warnings()) do
+    warn(warning)
   end
   attach_handlers(host, host.app:policies())
 

@@ -20,7 +20,7 @@ local function snapshot(opts)
     common.warn("none has no figures; `beamlens domains` lists what has")
     return 2
   end
-  opts.domain = opts[1]
+  opts.domain, opts.warn = opts[1], common.warn
   local one, err = oneshot.new(opts)
   if not one then
     common.warn(err)

@@ -1,4 +1,5 @@
---- The callbacks that every domain has.
+--- The callbacks that every domain has. Those that need a node are not among the docs of a domain
+--- that watches none, and say so when they are called there.
 
 local async = require("runtime.async")
 local counters = require("runtime.domain.counters")
@@ -66,6 +67,7 @@ M.callbacks = {
       { name = "os_name", type = "string" },
     },
     doc = "The node: its name, for how long it runs, its operating system.",
+    needs_node = true,
     run = get_node_info,
   },
   {

@@ -123,6 +123,19 @@ function M.callbacks(callbacks)
   return table.concat(parts, "\n\n")
 end
 
+--- The text about the settings of a domain, a line each.
+---@param settings domain.Param[]
+---@return string
+function M.settings(settings)
+  local lines = {}
+  for i, setting in ipairs(settings) do
+    lines[i] = ("%s = %s: %s%s"):format(setting.name,
+      setting.secret and "(secret)" or literal(setting.default), M.allowed(setting),
+      setting.doc and "; " .. setting.doc or "")
+  end
+  return table.concat(lines, "\n")
+end
+
 --- The text about the metrics of a snapshot, a line each.
 ---@param metrics domain.Field[]
 ---@return string

@@ -9,10 +9,11 @@ local M = {}
 local MAX_ROWS = 500
 local MAX_DEPTH = 32
 
-local KEYWORDS = {}
+--- Lua's own words: no name that a script could write.
+M.KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or repeat
   return then true until while]]):gmatch("%a+") do
-  KEYWORDS[word] = true
+  M.KEYWORDS[word] = true
 end
 
 local function scalar(value)
@@ -32,7 +33,7 @@ local function key_text(key)
     return key
   end
   local text = names.utf8(tostring(key))
-  return KEYWORDS[text] and text .. "_" or text
+  return M.KEYWORDS[text] and text .. "_" or text
 end
 
 local function plain(value, depth)

@@ -4,6 +4,8 @@ local node_name = require("runtime.node_name")
 
 local M = {}
 
+local MAX_LABEL = 255
+
 --- Reads the field `node`: one name, or a list.
 ---@param value any
 ---@return node_name.Node[]?
@@ -22,6 +24,19 @@ function M.read(value)
     return nil, "names no node"
   end
   return read
+end
+
+--- Reads the field `node` of a watcher whose domain watches no node: a label for its events and
+--- alerts. It has no `@`, so that it is never taken for a node.
+---@param value any
+---@return node_name.Node[]?
+---@return string? err
+function M.read_label(value)
+  if type(value) ~= "string" or not value:find("^[^@%c]+$") or #value > MAX_LABEL then
+    return nil, ("must be a label without \"@\", of at most %d bytes: this domain watches no node")
+      :format(MAX_LABEL)
+  end
+  return { { name = value, address = value, follows = false } }
 end
 
 -- A policy as it is for one node; `origin` is the same for all those of one watcher table.

@@ -23,9 +23,10 @@ local rule_alerts_mt = { __index = RuleAlerts }
 --- No alerts yet. An `entry` in what follows is one of runtime/rules.lua: a finding with its rule.
 ---@param opts { meta: table, alerts: alerts.Alerts, executor: table, clock: clock.Clock,
 --- report: fun(type: string, error: string), guard?: fun(request: table): table?, string?,
---- investigate_ms?: number } `guard` may change or refuse the request of an alert (nil and a reason
---- refuse it until the finding worsens); it must not wait. `investigate_ms` bounds one
---- investigation (default 5 s).
+--- settings?: string, investigate_ms?: number } `guard` may change or refuse the request
+--- of an alert (nil and a reason refuse it until the finding worsens); it must not wait.
+--- `settings`: see runtime/rules/finding_alert.lua. `investigate_ms` bounds one investigation
+--- (default 5 s).
 ---@return rule_alerts.RuleAlerts
 function M.new(opts)
   return setmetatable({
@@ -35,6 +36,7 @@ function M.new(opts)
     clock = opts.clock,
     report = opts.report,
     guard = opts.guard,
+    settings = opts.settings,
     investigate_ms = opts.investigate_ms or INVESTIGATE_MS,
     running = {}, -- entry -> the task of its investigation
   }, rule_alerts_mt)
@@ -109,7 +111,7 @@ function RuleAlerts:fire(entry, executions)
   local request = self:ask_guard(finding, finding_alert.request({
     meta = self.meta, rule = entry.rule, finding = finding, held_ms = entry.held_ms,
     samples = { entry.first_sample, entry.sample }, executions = executions,
-    trace_id = entry.trace_id, renotify_ms = self.renotify_ms,
+    trace_id = entry.trace_id, renotify_ms = self.renotify_ms, settings = self.settings,
   }))
   if not request then
     return

@@ -65,7 +65,24 @@ local function one_liner(code)
   return #line <= MAX_PASTED and line or nil
 end
 
-local function commands(rule, finding, meta)
+--- The settings of a watcher as options of a command line; those that are secret, or as the domain
+--- has them by default, are left out.
+---@param domain domain.Domain
+---@param settings? table<string, any>
+---@return string
+function M.setting_options(domain, settings)
+  local options = {}
+  for _, setting in ipairs(settings and domain.settings or {}) do
+    local value = settings[setting.name]
+    if value ~= setting.default and not setting.secret then
+      options[#options + 1] = " --set " .. M.shell_word(("%s=%s"):format(setting.name,
+        tostring(value)))
+    end
+  end
+  return table.concat(options)
+end
+
+local function commands(rule, finding, meta, settings)
   if type(rule.next) == "function" then
     local ok, list = async.pcall(rule.next, finding)
     if ok and type(list) == "table" then
@@ -74,12 +91,15 @@ local function commands(rule, finding, meta)
   elseif rule.next then
     return rule.next
   end
-  local node, list = M.shell_word(meta.node), {}
+  -- A label of what is no node has no @; see runtime/policy/nodes.lua.
+  local on_node = meta.node:find("@", 1, true) and " --node " .. M.shell_word(meta.node) or ""
+  on_node = on_node .. (settings or "")
+  local list = {}
   local code = one_liner(rule.investigate)
   if code then
-    list[1] = ("beamlens exec %s --node %s -e %s"):format(meta.domain, node, M.shell_word(code))
+    list[1] = ("beamlens exec %s%s -e %s"):format(meta.domain, on_node, M.shell_word(code))
   end
-  list[#list + 1] = ("beamlens snapshot %s --node %s"):format(meta.domain, node)
+  list[#list + 1] = ("beamlens snapshot %s%s"):format(meta.domain, on_node)
   return list
 end
 
@@ -140,7 +160,8 @@ end
 
 --- The request for `alerts:fire`.
 ---@param opts { meta: table, rule: rule_set.Rule, finding: table, held_ms: number,
---- samples: history.Sample[], executions: table[], trace_id: string, renotify_ms?: number }
+--- samples: history.Sample[], executions: table[], trace_id: string, renotify_ms?: number,
+--- settings?: string } `settings`: options to reach the same thing, as of `setting_options`.
 ---@return table
 function M.request(opts)
   local rule, finding, meta = opts.rule, opts.finding, opts.meta
@@ -158,7 +179,7 @@ function M.request(opts)
   end
   request.executions = opts.executions
   request.findings = { finding }
-  request.next = commands(rule, finding, meta)
+  request.next = commands(rule, finding, meta, opts.settings)
   request.source, request.corroborated = "rule", true
   request.trace_id, request.renotify_ms = opts.trace_id, opts.renotify_ms
   return request

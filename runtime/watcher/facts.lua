@@ -49,6 +49,7 @@ function M.text(watcher)
   local facts = {
     now_ms = watcher.clock.wall_ms(),
     cycle = watcher.cycles, watcher = meta.watcher, node = meta.node,
+    is_no_node = watcher.domain.watches_node == false,
     uptime_s = data.uptime_s,
     state = watcher.current,
     budget = watcher.budget(),

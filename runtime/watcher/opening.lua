@@ -45,6 +45,7 @@ end
 ---@field now_ms number Unix milliseconds.
 ---@field cycle integer
 ---@field node string
+---@field is_no_node? boolean `node` is only a label.
 ---@field watcher string
 ---@field uptime_s? number
 ---@field state { name: string, reason: string, since_ms: number, source: string }
@@ -64,9 +65,10 @@ local function head(facts)
   local uptime = type(facts.uptime_s) == "number"
     and ", up " .. units.format_duration(facts.uptime_s * 1000) or ""
   local age = math.max(0, facts.now_ms - facts.state.since_ms)
-  return ("Cycle %d of watcher %s on node %s%s. It is %s.\nState: %s for %s, %s"):format(
-    facts.cycle, facts.watcher, facts.node, uptime, units.format_time(facts.now_ms),
-    facts.state.name, units.format_duration(age), SET_BY[facts.state.source] or facts.state.source)
+  return ("Cycle %d of watcher %s on %s%s%s. It is %s.\nState: %s for %s, %s"):format(
+    facts.cycle, facts.watcher, facts.is_no_node and "" or "node ", facts.node, uptime,
+    units.format_time(facts.now_ms), facts.state.name, units.format_duration(age),
+    SET_BY[facts.state.source] or facts.state.source)
 end
 
 local function own_words(text, redact)

@@ -132,6 +132,9 @@ describe("beamlens doctor", function()
       "ok    eval", "ok    snapshot", "ok    client   rules", "ok    sandbox" }) do
       assert.is_truthy(out:find(line, 1, true), line .. "\n" .. out)
     end
+    status, out = run(n, { "doctor", "ets" })
+    assert.are.equal(0, status, out)
+    assert.matches("ok    snapshot of domain ets\n", out)
     status, out = run(n, { "doctor" }, { cookie = "not-it" })
     assert.are.equal(1, status)
     assert.matches("FAIL  attach   ECOOKIE", out)

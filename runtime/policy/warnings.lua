@@ -1,0 +1,58 @@
+--- What a watcher file says without effect: no mistake, but its author should know.
+
+local loader = require("runtime.loader")
+local suggest = require("runtime.suggest")
+
+local M = {}
+
+-- The rules of every node; see runtime/reachability.lua.
+local NODE_RULES = { "node_down", "node_unresponsive", "node_restarted" }
+
+local function without_model(policy, parts)
+  local client = parts.registry.clients[policy.client or parts.registry.primary]
+  return client and client.provider == "rules"
+end
+
+-- The types of rule that a policy can change.
+local function known_rules(policy, parts)
+  local known = {}
+  for _, source in ipairs({ parts.domain.rules, policy.rules }) do
+    for _, rule in ipairs(source) do
+      if type(rule) == "table" and rule.type then
+        known[rule.type] = true
+      end
+    end
+  end
+  for _, name in ipairs(policy.has_no_node and {} or NODE_RULES) do
+    known[name] = true
+  end
+  return known
+end
+
+--- The warnings about a watcher.
+---@param policy table
+---@param parts parts.Parts
+---@return string[] `FILE:LINE: message` each.
+function M.of(policy, parts)
+  local source, list = loader.read(policy.file) or "", {}
+  local function warn(field, text, ...)
+    list[#list + 1] = ("%s:%d: %s"):format(policy.file, loader.line_of(source, field),
+      text:format(...))
+  end
+  if policy.instructions and without_model(policy, parts) then
+    warn("instructions", "the instructions have no effect: the client is rules, not a model")
+  end
+  if policy.has_no_node and policy.cookie_file then
+    warn("cookie_file", "cookie_file has no effect: domain %s watches no node", policy.domain)
+  end
+  local known = known_rules(policy, parts)
+  for _, name in ipairs(suggest.keys(policy.rules)) do
+    if policy.rules[name] and not known[name] then
+      warn(name, "rules.%s has no effect: domain %s has no such rule%s", name, policy.domain,
+        suggest.hint(name, suggest.keys(known)))
+    end
+  end
+  return list
+end
+
+return M
