@@ -192,10 +192,11 @@ function Sweep:start()
   end, { name = "sweep", detached = true })
 end
 
---- Brings the next pass forward, for who needs to know how the node is now. Nothing happens while
---- that of the last time is not made up for.
+--- Brings the next pass forward, for who needs to know how the node is now. Nothing happens where
+--- it comes soon anyway, as on small nodes, and while that of the last time is not made up for.
 function Sweep:hasten()
-  if self.due_ms and self.due_ms - self.clock.now_ms() <= self.pause_ms then
+  local left_ms = self.due_ms and self.due_ms - self.clock.now_ms() or 0
+  if left_ms > self.min_interval_ms and left_ms <= self.pause_ms then
     self.hastened:fire(true)
   end
 end

@@ -291,8 +291,8 @@ describe("the sweep", function()
   end))
 
   it("comes sooner when it is asked for, once until that is made up for", support.async(function()
-    local asked = 0
-    local target = {
+    local moved = clock.manual()
+    local s = sweep.new({ clock = moved, target = {
       node = "shop@db1",
       subscribe = function()
         return function() end
@@ -300,27 +300,40 @@ describe("the sweep", function()
       wait_up = function()
         return true
       end,
-      call = function()
-        asked = asked + 1
-        return nil, "EDOWN: gone", "EDOWN"
-      end,
-    }
-    local moved = clock.manual()
-    local s = sweep.new({ target = target, clock = moved })
+    } })
+    -- The next is due 40 s after each.
+    local passes = 0
+    function s.once()
+      passes = passes + 1
+      return { processes = { total = 100000, work_ms = 400 } }
+    end
     s:start()
-    assert.are.equal(1, asked)
+    assert.are.equal(1, passes)
+    moved.advance(1000)
     s:hasten()
-    assert.are.equal(2, asked)
-    -- The third was due ten seconds after the first, and is now due ten seconds later.
+    assert.are.equal(2, passes)
+    -- The third was due at 40 s, and is now due at 80 s.
     s:hasten()
-    moved.advance(9000)
+    moved.advance(38000)
     s:hasten()
-    assert.are.equal(2, asked)
+    assert.are.equal(2, passes)
     moved.advance(2000)
     s:hasten()
-    assert.are.equal(3, asked)
+    assert.are.equal(3, passes)
     s:hasten()
-    assert.are.equal(3, asked)
+    assert.are.equal(3, passes)
+    s:stop()
+    -- Where it comes within ten seconds anyway it is left alone.
+    passes = 0
+    s = sweep.new({ clock = moved, target = s.target })
+    function s.once()
+      passes = passes + 1
+      return { processes = { total = 100, work_ms = 1 } }
+    end
+    s:start()
+    moved.advance(100)
+    s:hasten()
+    assert.are.equal(1, passes)
     s:stop()
   end))
 

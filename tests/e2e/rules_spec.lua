@@ -30,8 +30,8 @@ describe("the rules", function()
 
       n:eval("fl:slow_consumer(orders_worker, 2000, 1).")
       n:eval("fl:slow_consumer(mail_worker, 2000, 1).")
-      local pending = b:wait_for("finding.pending", is_growth("orders_worker"), 15000)
-      local fired = b:wait_for("watcher.alert_fired", is_growth("orders_worker"), 15000)
+      local pending = b:wait_for("finding.pending", is_growth("orders_worker"), 60000)
+      local fired = b:wait_for("watcher.alert_fired", is_growth("orders_worker"), 60000)
       b:wait_for("watcher.alert_fired", is_growth("mail_worker"), 15000)
       -- Hold and two samples, and what the machine itself takes.
       local took = fired.measurements.system_time - pending.measurements.system_time
@@ -62,5 +62,5 @@ describe("the rules", function()
       assert.are.equal(0, b:wait_exit())
       assert.are.equal("", b:stderr())
       server:stop()
-    end, 60))
+    end, 120))
 end)
