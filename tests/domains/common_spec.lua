@@ -120,6 +120,35 @@ for kind, is_elixir in pairs({ Erlang = false, Elixir = true }) do
       end
     end))
 
+    it("let no atom grow on the node once they know it", support.async(function()
+      local n = node.start({ name = "common1", elixir = is_elixir })
+      n:eval("fl_sup:start(shop_sup, [{a, worker}]), fl_sup:dynamic(pool, 40), "
+        .. "fl_ports:stuck_sender(sender, 8192), fl_ports:shared(shared, 2).")
+      local args, atoms = arguments(n), "erlang:system_info(atom_count)."
+      local ctx = beam.attach(n, { gap_ms = 100, parts = PARTS })
+      local function round()
+        for _, name in ipairs(DOMAINS) do
+          local d = beam.domain(name)
+          assert(d:snapshot(ctx))
+          for _, callback in ipairs(d:callbacks()) do
+            for _, list in ipairs(args[callback.name] or { {} }) do
+              assert(d:invoke(ctx, callback.name, list))
+            end
+          end
+        end
+        assert(ctx.sweep:once())
+      end
+      assert(ctx.sweep:once())
+      round()
+      n:number(atoms)
+      local before = n:number(atoms)
+      for _ = 1, 3 do
+        round()
+      end
+      assert.are.equal(before, n:number(atoms))
+      assert.are.equal("", n:log())
+    end, 60))
+
     it("have callbacks that answer as their docs say", support.async(function()
       local n = node.start({ name = "common1", elixir = is_elixir })
       n:eval([[
