@@ -140,7 +140,8 @@ for kind, is_elixir in pairs({ Erlang = false, Elixir = true }) do
             telemetry = telemetry.new(), meta = { watcher = name, domain = name,
               node = ctx.node } })
           for _, rule in ipairs(d.rules) do
-            local record = e:run(rule.investigate or "return { 'nothing to ask' }", { source = "rule",
+            local script = rule.investigate or "return { 'nothing to ask' }"
+            local record = e:run(script, { source = "rule",
               args = { subject = "shop_sup", type = rule.type } })
             assert.is_nil(record.error, record.error and rule.type .. record.error.message)
             local size = #assert(json.encode_strict(record.value))
