@@ -170,7 +170,7 @@ local function read(answer)
     skipped = answer[3],
     mono_ms = answer[4],
     took_ms = answer[5],
-    work_ms = answer[5],
+    work_ms = math.max(0, answer[5] - answer[9]),
     groups = read_groups(answer[6]),
     senders = {},
     sender_of = {},

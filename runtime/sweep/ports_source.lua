@@ -130,6 +130,8 @@ Look = fun(Q, On) ->
     _ -> []
   end
 end,
+%% What is waited for is no work.
+Waited = fun() -> case get(waited_ms) of undefined -> 0; Ms -> Ms end end,
 Ask = fun(Work) ->
   Me = self(),
   Tag = make_ref(),
@@ -141,6 +143,7 @@ Ask = fun(Work) ->
     unlink(Helper),
     exit(Helper, kill),
     demonitor(Ref, [flush]),
+    put(waited_ms, Waited() + Patience),
     late
   end
 end,
@@ -218,5 +221,5 @@ end,
 Finished = Now(),
 {Rows, Total, Skipped, Finished div 1000, (Finished - Start) div 1000,
  [{Bytes(Name), N} || {Name, N} <- lists:sublist(
-   lists:reverse(lists:keysort(2, maps:to_list(Groups))), 500)], Senders, Accepted}.
+   lists:reverse(lists:keysort(2, maps:to_list(Groups))), 500)], Senders, Accepted, Waited()}.
 ]==]

@@ -2,10 +2,13 @@
 -- common callbacks, and docs that say what comes.
 
 local beam = require("support.beam")
+local executor = require("runtime.executor")
 local json = require("runtime.json")
 local node = require("support.node")
 local node_memory = require("domains.node.memory")
+local sandbox = require("runtime.sandbox")
 local support = require("support")
+local telemetry = require("runtime.telemetry")
 
 local DOMAINS = { "beam", "ets", "gc", "ports", "sup" }
 local PARTS = { "processes", "tables", "ports", "supervisors" }
@@ -119,6 +122,63 @@ for kind, is_elixir in pairs({ Erlang = false, Elixir = true }) do
           info.uptime_seconds, 1, name .. ": uptime")
       end
     end))
+
+    it("have rules whose investigations run in the sandbox and answer in little",
+      support.async(function()
+        local n = node.start({ name = "common1", elixir = is_elixir })
+        n:eval("fl_sup:start(shop_sup, [{a, worker}]), fl:procs(60), fl_ets:burst(few, 100), "
+          .. "fl_ports:sockets(100), fl:selective(orders, 2000).")
+        local ctx = beam.attach(n, { gap_ms = 100, parts = PARTS })
+        assert(ctx.sweep:once())
+        local box = sandbox.new({ pool = 1 })
+        support.on_cleanup(function()
+          box:close()
+        end)
+        for _, name in ipairs(DOMAINS) do
+          local d = beam.domain(name)
+          local e = executor.new({ sandbox = box, domain = d, ctx = ctx, clock = ctx.clock,
+            telemetry = telemetry.new(), meta = { watcher = name, domain = name,
+              node = ctx.node } })
+          for _, rule in ipairs(d.rules) do
+            local script = rule.investigate or "return { 'nothing to ask' }"
+            local record = e:run(script, { source = "rule",
+              args = { subject = "shop_sup", type = rule.type } })
+            assert.is_nil(record.error, record.error and rule.type .. record.error.message)
+            local size = #assert(json.encode_strict(record.value))
+            assert.is_true(size > 10 and size < 6000, ("%s: %d bytes"):format(rule.type, size))
+          end
+        end
+        assert.are.equal("", n:log())
+      end, 60))
+
+    it("let no atom grow on the node once they know it", support.async(function()
+      local n = node.start({ name = "common1", elixir = is_elixir })
+      n:eval("fl_sup:start(shop_sup, [{a, worker}]), fl_sup:dynamic(pool, 40), "
+        .. "fl_ports:stuck_sender(sender, 8192), fl_ports:shared(shared, 2).")
+      local args, atoms = arguments(n), "erlang:system_info(atom_count)."
+      local ctx = beam.attach(n, { gap_ms = 100, parts = PARTS })
+      local function round()
+        for _, name in ipairs(DOMAINS) do
+          local d = beam.domain(name)
+          assert(d:snapshot(ctx))
+          for _, callback in ipairs(d:callbacks()) do
+            for _, list in ipairs(args[callback.name] or { {} }) do
+              assert(d:invoke(ctx, callback.name, list))
+            end
+          end
+        end
+        assert(ctx.sweep:once())
+      end
+      assert(ctx.sweep:once())
+      round()
+      n:number(atoms)
+      local before = n:number(atoms)
+      for _ = 1, 3 do
+        round()
+      end
+      assert.are.equal(before, n:number(atoms))
+      assert.are.equal("", n:log())
+    end, 60))
 
     it("have callbacks that answer as their docs say", support.async(function()
       local n = node.start({ name = "common1", elixir = is_elixir })

@@ -178,6 +178,21 @@ describe("who waits to write", function()
     end, 30))
 end)
 
+describe("the sweep of ports", function()
+  it("goes on past a process that answers nobody, and does not count that as work",
+    support.async(function()
+      local n = node.start({ name = "ports1" })
+      local ctx = beam.attach(n, { parts = { "ports" }, patience_ms = 150 })
+      local queued = n:bytes("fl_ports:queued(100000).")
+      n:eval("fl_ports:stuck_sender(sender, 8192), fl_sick:hog(hog).")
+      support.wait_until(function()
+        local found = assert(ctx.sweep:once()).ports
+        assert.is_true(found.rows[queued].queue_size > 0)
+        return found.senders_late and found.took_ms - found.work_ms >= 150
+      end, 30000, "a pass in which the hog did not answer")
+    end, 60))
+end)
+
 describe("the ports domain", function()
   it("knows ports of any name, and none that is not there", support.async(function()
     local n, get, _, ctx = start()
