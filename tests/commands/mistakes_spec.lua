@@ -64,7 +64,7 @@ describe("a mistake on the command line", function()
       { { "snapshot", "beam", "--node", "cluster:a@b" }, "looks at one node" },
       { { "snapshot", "beam", "--name", "us" }, '"us" is not a name for a node of our own' },
       { { "snapshot", "beam", "--dir", "/nowhere" }, '%-%-dir: "/nowhere" is no folder' },
-      { { "doctor", "beam" }, 'doctor takes no argument: "beam"' },
+      { { "doctor", "beam", "ets" }, 'doctor takes one domain: "ets"' },
       { { "domains", "beam", "ets" }, "name one domain, or none for all" },
       { { "domains", "best" }, 'no domain "best"' },
     })
