@@ -118,4 +118,11 @@ function M.format_clock(unix_ms)
   return os.date("!%H:%M:%S", math.floor(unix_ms / 1000))
 end
 
+--- A text with its first letter as a capital one, where that is one of a to z.
+---@param text string
+---@return string
+function M.capital(text)
+  return (text:gsub("^%l", string.upper))
+end
+
 return M

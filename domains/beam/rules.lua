@@ -3,11 +3,12 @@
 
 local allocators = require("domains.beam.allocators")
 local binaries = require("domains.beam.binaries")
-local dirty = require("domains.beam.dirty")
-local limits = require("domains.beam.limits")
+local limits = require("domains.node.limits")
 local mailboxes = require("domains.beam.mailboxes")
 local monitors = require("domains.beam.monitors")
+local schedulers = require("domains.beam.schedulers")
 local singletons = require("domains.beam.singletons")
+local units = require("runtime.units")
 
 local INVESTIGATE_MAILBOX = [[
 local rows = {}
@@ -107,14 +108,10 @@ local function look_at_process(finding)
   }
 end
 
-local function capital(text)
-  return (text:gsub("^%l", string.upper))
-end
-
 local function limit_rule(kind, subject, key, unit, hold)
   return {
     type = kind .. "_limit", severity = "warning", hold = hold or "20s", clear_hold = "60s",
-    title = ("%s near their limit"):format(capital(subject)),
+    title = ("%s near their limit"):format(units.capital(subject)),
     when = limits.limit({
       subject = subject, pct = kind .. "_utilization_pct", value = key,
       limit = key:gsub("_count$", "_limit"), unit = unit,
@@ -133,7 +130,7 @@ memory_limit.when = limits.limit({
 local function growth_rule(kind, opts)
   return {
     type = kind .. "_growth", severity = "warning", hold = "60s", clear_hold = "5m",
-    title = ("%s grow towards their limit"):format(capital(opts.subject)),
+    title = ("%s grow towards their limit"):format(units.capital(opts.subject)),
     when = limits.growth(opts),
     investigate = INVESTIGATE_GROUPS,
   }
@@ -175,7 +172,7 @@ return {
   {
     type = "scheduler_saturation", severity = "warning", hold = "3m", clear_hold = "60s",
     title = "Processes wait for the schedulers",
-    when = limits.saturation, investigate = INVESTIGATE_SATURATION, next = look_at_process,
+    when = schedulers.saturation, investigate = INVESTIGATE_SATURATION, next = look_at_process,
   },
   limit_rule("process", "processes", "process_count", "processes"),
   port_limit,
@@ -197,7 +194,7 @@ return {
   {
     type = "dirty_queue", severity = "warning", hold = "20s", clear_hold = "60s",
     title = "Processes wait for the dirty schedulers",
-    when = dirty.queue, investigate = INVESTIGATE_RUNAWAY,
+    when = schedulers.dirty_queue, investigate = INVESTIGATE_RUNAWAY,
   },
   {
     type = "monitor_growth", severity = "warning", hold = "60s", clear_hold = "5m",

@@ -2,7 +2,7 @@
 --- (domains/ports/writers.lua).
 
 local groups = require("domains.node.groups")
-local limits = require("domains.beam.limits")
+local limits = require("domains.node.limits")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
 local writers = require("domains.ports.writers")
@@ -124,7 +124,7 @@ end
 local function limit_rule(kind, subject, unit)
   return {
     type = kind .. "_limit", severity = "warning", hold = "20s", clear_hold = "60s",
-    title = ("%s near their limit"):format(subject),
+    title = ("%s near their limit"):format(units.capital(subject)),
     when = limits.limit({
       subject = subject, pct = kind .. "_utilization_pct", value = kind .. "_count",
       limit = kind .. "_limit", unit = unit,
@@ -153,7 +153,7 @@ fd_limit.when = without_ports(fd_limit.when)
 local function growth_rule(kind, subject, when)
   return {
     type = kind .. "_growth", severity = "warning", hold = "60s", clear_hold = "5m",
-    title = ("%s grow towards their limit"):format(subject), when = when,
+    title = ("%s grow towards their limit"):format(units.capital(subject)), when = when,
     investigate = INVESTIGATE_PORTS,
   }
 end

@@ -1,14 +1,11 @@
---- The rules of the beam domain about the node as a whole: limits, slow growth, saturation.
+--- Rules that several domains of nodes make: a share of a limit, and slow growth towards one.
 
-local culprits = require("domains.beam.culprits")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
 
 local M = {}
 
 local WARNING_PCT, CRITICAL_PCT, CLEAR_PCT = 80, 90, 75
-local QUEUE_PER_SCHEDULER = 2
-local SATURATED_S = 60
 
 local function show(value, unit)
   if unit == "MiB" then
@@ -75,39 +72,6 @@ function M.growth(opts)
       figures = { trends.figure(opts.key, growth.now, opts.unit, growth.before) },
     }
   end
-end
-
---- More processes wait for a scheduler than two per scheduler, in every sample of a minute (S11).
---- What is found names those that do most of the work.
-function M.saturation(history, node, held)
-  local schedulers = node.schedulers_online
-  if not schedulers or not history:covers(SATURATED_S) then
-    return nil
-  end
-  local bound = (held.schedulers and 1 or QUEUE_PER_SCHEDULER) * schedulers
-  local least
-  for _, sample in ipairs(history:since(SATURATED_S)) do
-    local queue = trends.number(sample.data, "scheduler_run_queue") or 0
-    least = math.min(least or queue, queue)
-  end
-  if least <= bound then
-    return nil
-  end
-  local pass = history:latest().sweep
-  local found = pass and pass.processes and culprits.of(pass.processes)
-  local figures = { trends.figure("scheduler_run_queue", least, "processes") }
-  if found then
-    figures[2] = trends.figure("busy_processes", found.count, "processes")
-    figures[3] = trends.figure("share_of_work", math.floor(found.share_pct + 0.5), "%")
-  end
-  return {
-    subject = "schedulers", pid = found and found.pid, severity = "warning", value = least,
-    threshold = QUEUE_PER_SCHEDULER * schedulers, unit = "processes",
-    summary = ("%d or more processes wait for %d schedulers for %s%s"):format(least, schedulers,
-      units.format_duration(SATURATED_S * 1000),
-      found and "; " .. found.text or ""),
-    figures = figures,
-  }
 end
 
 return M
