@@ -16,8 +16,6 @@
 #include <sys/socket.h>
 
 #define WORKER_STACK (256ul << 20)
-#define MAX_FORKS 10000
-#define MAX_AGE_MS 3600000
 #define END_MS 500
 #define MEMFD_EXEC 0x10u // MFD_EXEC, which older headers lack
 
@@ -317,7 +315,8 @@ static Zygote *zygote_new(Box *box)
 static void retire_old(Box *box)
 {
   Zygote *zygote = box->current;
-  if (!zygote || (zygote->forks < MAX_FORKS && uv_now(box->loop) - zygote->born_ms < MAX_AGE_MS)) {
+  if (!zygote ||
+      (zygote->forks < box->max_forks && uv_now(box->loop) - zygote->born_ms < box->max_age_ms)) {
     return;
   }
   box->current = NULL;

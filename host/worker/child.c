@@ -86,7 +86,7 @@ static int refuse_argument(lua_State *L, const char *fn, int arg, CodecStatus st
     lua_pushliteral(L, "");
   }
   if (status == CODEC_TOO_BIG) {
-    lua_pushfstring(L, "%s: arguments larger than %d bytes", fn, (int)MAX_CALL_ARGS);
+    lua_pushfstring(L, "%s: arguments larger than %d bytes", fn, (int)limits.args_bytes);
   } else {
     lua_pushfstring(L, "%s: bad argument #%d (%s)", fn, arg, why);
   }
@@ -108,7 +108,7 @@ static int l_call_host(lua_State *L)
   int n = lua_gettop(L);
   CodecBuf frame = CODEC_BUF(MAX_CALL_ARGS + 512);
   codec_putf(&frame, "{\"id\":%u,\"fn\":\"%.200s\",\"args\":[", calls_made + 1, fn);
-  frame.max = frame.len + MAX_CALL_ARGS;
+  frame.max = frame.len + limits.args_bytes;
   for (int i = 1; i <= n; i++) {
     if (i > 1) {
       codec_put(&frame, ",", 1);
@@ -209,6 +209,8 @@ static _Noreturn void report_lua_error(lua_State *L, int status)
     failure.traceback = run.traceback;
     if (detail && strncmp(detail, " denied: ", 9) == 0) {
       failure.kind = "denied";
+    } else if (strcmp(message, "stack overflow") == 0) {
+      failure.hint = "a function calls itself without end or too deeply"; // which one is not known
     }
   }
   report_failure(&failure);
@@ -308,6 +310,9 @@ static void read_limits(lua_State *L, int request)
   limits.cpu_ms = number_field(L, table, "cpu_ms", 1);
   limits.memory_bytes = (size_t)number_field(L, table, "memory_bytes", 1);
   limits.result_bytes = (size_t)number_field(L, table, "result_bytes", 1);
+  limits.output_bytes = (size_t)number_field(L, table, "output_bytes", 0);
+  limits.args_bytes = (size_t)number_field(L, table, "args_bytes", 1);
+  limits.args_bytes = limits.args_bytes < MAX_CALL_ARGS ? limits.args_bytes : MAX_CALL_ARGS;
   limits.calls = (unsigned)number_field(L, table, "calls", 0);
 }
 

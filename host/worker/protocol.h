@@ -38,6 +38,7 @@ typedef struct ControlMessage {
 
 #define MAX_FRAME (16u << 20)
 #define MAX_CODE (256u << 10)
+// The limits of a request may be lower than these three, not higher.
 #define MAX_CALL_ARGS (256u << 10) // JSON of one call's arguments
 #define MAX_REPLY (4u << 20)       // JSON of one call's answer
 #define MAX_OUTPUT (64u << 10)     // printed text

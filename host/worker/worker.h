@@ -65,6 +65,8 @@ typedef struct Limits {
   double cpu_ms;
   size_t memory_bytes;
   size_t result_bytes;
+  size_t output_bytes;
+  size_t args_bytes;
   unsigned calls;
 } Limits;
 
