@@ -88,6 +88,22 @@ describe("a value", function()
     end
   end))
 
+  it("of thousands of keys crosses, sorted", with_sandbox(function(box)
+    local code = "local t = {} for i = 1, %d do t[('k%%05d'):format(i * 7919 %% 10007)] = i end "
+      .. "return t"
+    for _, n in ipairs({ 1, 2, 3, 61, 62, 63, 1000, 9999 }) do
+      local outcome = jail.exec(box, code:format(n))
+      assert.is_true(outcome.ok, n .. ": " .. tostring(outcome.message))
+      local count, keys = 0, {}
+      for key in json.encode(outcome.value):gmatch('"(k%d+)"') do
+        count = count + 1
+        assert.is_true(count == 1 or keys[count - 1] < key)
+        keys[count] = key
+      end
+      assert.are.equal(n, count)
+    end
+  end))
+
   it("crosses as an argument, or the call fails", with_sandbox(function(box)
     for _, row in ipairs(ROWS) do
       local seen, called
