@@ -83,10 +83,29 @@ $(B)/worker/%.o: host/worker/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(WORKER_FLAGS) $(WARN) $(HARDEN) $(WERROR) -MMD -MP -c -o $@ $<
 
+# The worker with a way to try its jail from inside, beside a host of its own, for the specs.
+PROBE_O := $(WORKER_C:host/worker/%.c=$(B)/probe/%.o) $(B)/probe/codec.o $(B)/probe/probe.o
+
+$(B)/probe/beamlens-worker: $(PROBE_O) $(B)/beamlens
+	$(CC) $(WORKER_FLAGS) $(WORKER_LINK) -o $@ $(PROBE_O) $(LIBDIR)/libluajit-5.1.a -lseccomp -lm
+	cp -f $(B)/beamlens $(@D)/beamlens
+
+PROBE_CC = @mkdir -p $(@D); $(CC) -DWORKER_PROBE $(CPPFLAGS) $(WORKER_FLAGS) $(WARN) $(HARDEN) \
+  $(WERROR) -MMD -MP -c -o $@ $<
+
+$(B)/probe/%.o: host/worker/%.c Makefile
+	$(PROBE_CC)
+
+$(B)/probe/codec.o: host/codec.c Makefile
+	$(PROBE_CC)
+
+$(B)/probe/probe.o: tests/support/probe.c Makefile
+	$(PROBE_CC)
+
 $(B)/obj/worker_image.o: host/worker_image.S $(B)/beamlens-worker
 	$(CC) -DWORKER='"$(B)/beamlens-worker"' -c -o $@ $<
 
--include $(HOST_O:.o=.d) $(WORKER_O:.o=.d)
+-include $(HOST_O:.o=.d) $(WORKER_O:.o=.d) $(PROBE_O:.o=.d)
 
 deps:
 	@.ci/install-packages $(BUILD_PACKAGES) $(RUN_PACKAGES)
@@ -105,7 +124,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory spec
 
-spec:
+spec: $(B)/probe/beamlens-worker
 	@$(B)/beamlens lua tests/runner.lua $(T)
 
 test-otp: deps-test

@@ -1,4 +1,4 @@
--- Every attack ends as stated, and leaves nothing. With the limits of an ordinary policy: tests/soak.
+-- Every attack ends as stated, and leaves nothing. With the limits of a policy: tests/soak.
 
 local attacks = require("support.attacks")
 local support = require("support")

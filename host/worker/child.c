@@ -337,6 +337,9 @@ static int prepare(lua_State *L)
     environment_add(L, lua_tostring(L, -1), l_call_host);
     lua_pop(L, 1);
   }
+#ifdef WORKER_PROBE
+  probe_add(L);
+#endif
   lua_getfield(L, request, "args");
   if (lua_isnil(L, -1)) {
     lua_pushlightuserdata(L, NULL);

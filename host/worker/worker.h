@@ -121,4 +121,11 @@ int tail_call_line(const char *code, size_t len, const char *fn);
 // Runs one script on the channel and exits.
 _Noreturn void child_main(lua_State *L);
 
+// --- tests/support/probe.c
+
+#ifdef WORKER_PROBE
+// Adds what the specs try the jail with. Never in a program that is installed.
+void probe_add(lua_State *L);
+#endif
+
 #endif
