@@ -275,7 +275,7 @@ static int run_script(lua_State *L)
 {
   lua_settop(L, 0);
   lua_pushcfunction(L, on_error);
-  int status = luaL_loadbufferx(L, run.code, run.code_len, "=script", "t");
+  int status = load_text(L, run.code, run.code_len);
   if (status == LUA_ERRSYNTAX) {
     missing_return(L, run.code, run.code_len, run.hint, sizeof(run.hint));
   }

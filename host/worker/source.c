@@ -20,7 +20,7 @@ static bool compiles(lua_State *L, const char *before, const char *code, size_t 
   }
   memcpy(text, before, before_len);
   memcpy(text + before_len, code, len);
-  bool ok = luaL_loadbufferx(L, text, before_len + len, "=script", "t") == 0;
+  bool ok = load_text(L, text, before_len + len) == 0;
   free(text);
   lua_pop(L, 1);
   return ok;

@@ -24,9 +24,15 @@ typedef struct Heap {
   size_t peak;
   size_t floor; // used before the script began
   bool hit;
+  bool loading; // text is being compiled
 } Heap;
 
 extern Heap heap;
+
+// luaL_loadbufferx() of a script's text. The parser of this LuaJIT may read an instruction past the
+// end of its array, or one that was never written: while it works, blocks are followed by zeros and
+// new memory is zero, which is an instruction that means nothing to it.
+int load_text(lua_State *L, const char *text, size_t len);
 
 // Builds the restricted state; NULL when memory is out.
 lua_State *environment_new(void);

@@ -197,6 +197,15 @@ return {
       pcall(function() for _ in nil do end end)
       x = 1 local c, d pcall(function() for _ in nil, nil do end end)
       return "ok"]] },
+  { name = "loop_over_what_was_merged", expect = "error_runtime",
+    code = [[x=1 x=1 x=1 local a,b for _ in nil do end]] },
+  { name = "loops_over_nothing_everywhere", expect = "error_runtime", source = function()
+    local parts = {}
+    for i = 0, 300 do
+      parts[#parts + 1] = "do " .. ("x = 1 "):rep(i % 70) .. "local a, b for _ in nil do end end "
+    end
+    return table.concat(parts)
+  end },
   { name = "recursion_in_gsub", expect = "ok_value", also_ok = { "error_runtime" }, value = false,
     code = [[local function f() return (("x"):gsub("x", f)) end return (pcall(f))]] },
   { name = "recursion_in_sort", expect = "ok_value", value = false,

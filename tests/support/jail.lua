@@ -98,7 +98,9 @@ end
 
 --- Runs a command of the shell to its end. Returns stdout.
 ---@async
-function M.read_command(command)
+---@param command string
+---@param timeout_ms? number Default: 20 000.
+function M.read_command(command, timeout_ms)
   local chunks, ended = {}, false
   local pipe = uv.new_pipe(false)
   local process
@@ -115,7 +117,7 @@ function M.read_command(command)
   end)
   support.wait_until(function()
     return ended
-  end, 20000, "the end of " .. command)
+  end, timeout_ms or 20000, "the end of " .. command)
   return table.concat(chunks)
 end
 
