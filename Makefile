@@ -16,6 +16,7 @@ TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl xz-utils
 RECORD_PACKAGES := rabbitmq-server ejabberd
 OTP_PACKAGES   := debootstrap debian-archive-keyring
 ASAN_PACKAGES  := dpkg-dev
+BENCH_PACKAGES := luajit
 LINT_PACKAGES  := clang clang-format lua-check
 
 LIBDIR   := $(shell pkg-config --variable=libdir luajit 2>/dev/null)
@@ -162,6 +163,7 @@ soak: deps-test
 
 # Figures are ratios against a baseline of the same run wherever there is one.
 bench: deps-test
+	@.ci/install-packages $(BENCH_PACKAGES)
 	@$(MAKE) --no-print-directory build
 	@$(B)/beamlens lua tests/bench/run.lua $(T)
 
