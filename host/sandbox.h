@@ -1,7 +1,7 @@
 // sandbox.h: the host's side of the sandbox, between its files.
 //
-// sandbox.c is the Lua module; sandbox_zygote.c starts and watches the worker program;
-// sandbox_child.c speaks with one child, which runs one script.
+// sandbox.c is the Lua module; sandbox_queue.c gives runs their turn; sandbox_zygote.c starts and
+// watches the worker program; sandbox_child.c speaks with one child, which runs one script.
 
 #ifndef BEAMLENS_SANDBOX_H
 #define BEAMLENS_SANDBOX_H
@@ -113,8 +113,19 @@ struct Run {
 
 void box_release(Box *box);
 
+// --- sandbox_queue.c
+
+// Puts a run in the queue, and starts what has its turn.
+void run_enqueue(Run *run);
+
 // Gives queued runs to children while there is room, each owner in its turn.
 void box_pump(Box *box);
+
+// Has the failures told from the loop, and a closed box's last handle closed.
+void box_kick(Box *box);
+
+// Lets go of all that a run holds but its callback; the userdata stays for whoever has it.
+void run_end(Run *run);
 
 // Ends a run with an error of the sandbox. Its process dies now, its callback is called from the
 // loop: Lua must not be entered from a function that a coroutine has called.
