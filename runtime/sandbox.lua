@@ -96,7 +96,8 @@ local function answer(run, id, on_call, limits, name, args)
   end
   local function reply(ok, granted, ...)
     if not ok then
-      run:reply(id, false, "internal error: " .. short_error(granted))
+      local text = short_error(granted):gsub("[%w_%-]+%.lua:%d+: ", "")
+      run:reply(id, false, "internal error: " .. text)
       error(granted, 0)
     elseif granted then
       local sent, _, code = run:reply(id, true, ...)

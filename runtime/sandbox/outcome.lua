@@ -101,12 +101,17 @@ local function mask()
   end
 end
 
+-- The line of that number and the number; the last one before it that is not blank, as for an error
+-- at the end of the text.
 local function line_of(code, number)
-  local at = 0
+  local at, found, found_at = 0, nil, nil
   for line in (code .. "\n"):gmatch("([^\n]*)\n") do
     at = at + 1
+    if line:find("%S") then
+      found, found_at = line, at
+    end
     if at == number then
-      return line
+      return found, found_at
     end
   end
 end
@@ -114,9 +119,12 @@ end
 -- The message for the model: what happened, the line, the way there, what to do.
 local function compose(code, err, max_bytes)
   local parts = { M.clip(err.message, math.min(MAX_MESSAGE_BYTES, max_bytes - 200)) }
-  local source = err.line and line_of(code, err.line)
-  if source and source:find("%S") then
-    parts[#parts + 1] = ("%5d | %s"):format(err.line, M.clip(source, MAX_LINE_BYTES))
+  local source, number
+  if err.line then
+    source, number = line_of(code, err.line)
+  end
+  if source then
+    parts[#parts + 1] = ("%5d | %s"):format(number, M.clip(source, MAX_LINE_BYTES))
   end
   if err.hint then
     parts[#parts + 1] = M.clip(err.hint, MAX_HINT_BYTES)
@@ -128,7 +136,7 @@ local function compose(code, err, max_bytes)
   end
   local left = max_bytes - json_size(table.concat(parts, "\n")) - #"\\nstack traceback:\\n"
   if err.traceback and err.traceback:find("\n", 1, true) and left >= 100 then
-    table.insert(parts, source and source:find("%S") and 3 or 2,
+    table.insert(parts, source and 3 or 2,
       "stack traceback:\n" .. M.clip(err.traceback, math.min(left, MAX_TRACEBACK_BYTES)))
   end
   return M.clip(table.concat(parts, "\n"), max_bytes)

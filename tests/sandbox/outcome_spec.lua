@@ -68,6 +68,36 @@ describe("an outcome", function()
     assert.matches("^script:1: f failed: x.lua:12: attempt to index a nil value\n", result.message)
   end))
 
+  it("tells a script to return its last expression, whatever stands around it",
+    with_sandbox(function(box)
+      local cases = {
+        { "os.time() -- done", "os.time()" },
+        { "local x = 5\nx -- the value", "x" },
+        { "local x = 5\nx --[[ the\nvalue ]]", "x" },
+        { "local x = 5\nx --[==[ ]] --\n]==]\n", "x" },
+        { "('x'):rep(2) -- 'quote\n;;", "('x'):rep(2)" },
+        { "local s = '-- no' s:upper()", "s:upper()" },
+        { "local s = [=[\n-- no ]] ]=]\n#s", "#s" },
+        { "local s = 'it\\'s --' s .. 'x'", "s .. 'x'" },
+        { "1, 2", "1, 2" },
+        { "{ a = 1,\n  b = 2 }", "{ a = 1," },
+        { "-- nothing" }, { "--" }, { "" }, { "--[[ open" }, { "'open" }, { "[==[ open" },
+        { "return 1 -- one" }, { "local x = 1 -- f()" }, { "x = = 1" },
+      }
+      for _, case in ipairs(cases) do
+        local result = exec(box, case[1])
+        local hint = result.hint or (result.message or ""):match("[^\n]*write: return.*")
+        local wanted = case[2] and "the last statement is an expression; to get its value write: "
+          .. "return " .. case[2]
+        assert.are.equal(wanted, hint, case[1])
+      end
+    end))
+
+  it("quotes the last line with text for an error at the end", with_sandbox(function(box)
+    local message = exec(box, "local x = 1\nif x then\n\n").message
+    assert.matches("\n    2 | if x then\n", message .. "\n", 1, true)
+  end))
+
   it("hints at a recursion without end", with_sandbox(function(box)
     local result = exec(box, "local function f() return 1 + f() end\nf()")
     assert.are.equal("runtime", result.kind)
