@@ -89,7 +89,11 @@ void child_on_exit(Child *child, int status)
 static void on_deadline(uv_timer_t *timer)
 {
   Child *child = timer->data;
-  if (child->run) {
+  Zygote *zygote = child->zygote;
+  if (child->run && child->pid == 0 && zygote) {
+    run_fail(child->run, "sandbox", "sandbox unavailable: its worker does not answer");
+    zygote_lose(zygote);
+  } else if (child->run) {
     run_fail(child->run, "timeout", "script exceeded its time limit of %.1f s",
              child->run->wall_ms / 1000);
   }

@@ -443,6 +443,18 @@ describe("the sandbox's processes", function()
       assert.are.equal(7, select(2, task:join()))
     end))
 
+  it("are started anew when the zygote does not answer", with_sandbox(function(box)
+    assert.are.equal(1, value_of(box, "return 1"))
+    local zygote = box:stats().zygotes[1]
+    uv.kill(zygote, "sigstop")
+    local outcome = exec(box, "return 2", { limits = { wall_ms = 100 } })
+    assert.are.equal(2, outcome.value, outcome.message)
+    assert.are.equal(2, box:stats().starts)
+    support.wait_until(function()
+      return not is_alive(zygote)
+    end, 5000, "the end of the stopped zygote")
+  end, { pool = 0 }))
+
   it("end when the task that waits is cancelled", with_sandbox(function(box)
     local waiting, cancelled = false, false
     local task = async.spawn(function()
