@@ -226,7 +226,7 @@ static int refuse(lua_State *L, Run *run, const char *code, const char *text)
 // run:reply(), and exactly one callback("done", frame), unless the run is cancelled: the D or E
 // frame of the script, or one made here with error kind timeout, denied, memory, crash, cancelled
 // or sandbox (no process can be had, or it was killed). At most 16 scripts run at once, 8 of one
-// `owner`, and with at most the box's memory together; others wait, and owners take turns.
+// named `owner`, and with at most the box's memory together; others wait, and owners take turns.
 // EBIG: the request is larger than 16 MiB.
 static int l_exec(lua_State *L)
 {

@@ -156,10 +156,11 @@ static unsigned running_of(const Box *box, const char *owner)
 static Run *next_run(const Box *box)
 {
   Run *next = NULL;
-  unsigned least = MAX_OF_OWNER;
+  unsigned least = MAX_RUNNING;
   for (Run *run = box->queue; run && least > 0; run = run->next) {
     unsigned n = running_of(box, run->owner);
-    if (n < least) {
+    unsigned most = *run->owner ? MAX_OF_OWNER : MAX_RUNNING;
+    if (n < most && n < least) {
       least = n;
       next = run;
     }

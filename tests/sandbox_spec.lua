@@ -528,7 +528,7 @@ describe("the sandbox's processes", function()
     local tasks = {}
     for i = 1, 20 do
       tasks[i] = async.spawn(function()
-        local outcome = exec(box, "while true do end", { owner = "owner" .. i % 2 })
+        local outcome = exec(box, "while true do end")
         outcomes[#outcomes + 1] = outcome.kind
       end)
     end
