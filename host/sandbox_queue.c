@@ -156,7 +156,7 @@ static unsigned running_of(const Box *box, const char *owner)
 static Run *next_run(const Box *box)
 {
   Run *next = NULL;
-  unsigned least = MAX_RUNNING;
+  unsigned least = box->running < MAX_RUNNING ? MAX_RUNNING : 0;
   for (Run *run = box->queue; run && least > 0; run = run->next) {
     unsigned n = running_of(box, run->owner);
     unsigned most = *run->owner ? MAX_OF_OWNER : MAX_RUNNING;
@@ -165,8 +165,7 @@ static Run *next_run(const Box *box)
       next = run;
     }
   }
-  bool fits = next && box->running < MAX_RUNNING &&
-              (box->running == 0 || box->memory + next->memory_bytes <= box->max_memory);
+  bool fits = next && (box->running == 0 || box->memory + next->memory_bytes <= box->max_memory);
   return fits ? next : NULL;
 }
 

@@ -15,7 +15,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#define WORKER_STACK (256ul << 20)
 #define END_MS 500
 #define MEMFD_EXEC 0x10u // MFD_EXEC, which older headers lack
 

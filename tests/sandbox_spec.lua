@@ -608,6 +608,12 @@ describe("a sandbox on a poor system", function()
       assert.are.equal("1\n", run_refused("memory"))
     end))
 
+  it("bears deep recursion of C functions where the stack may not grow", support.async(function()
+    local code = "local function f() return (('x'):gsub('x', f)) end return (pcall(f))"
+    local command = "ulimit -s 8192; ulimit -Hs 8192; %s exec none -e %q"
+    assert.are.equal("false\n", jail.read_command(command:format(uv.exepath(), code)))
+  end))
+
   it("is a FAIL of the doctor's", support.async(function()
     local text = jail.read_command(jail.refusing("filters")
       .. " doctor --node nowhere@localhost --timeout 100ms; echo status $?")

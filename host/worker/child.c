@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
+#include <ucontext.h>
 
 #include <lauxlib.h>
 
@@ -365,12 +368,11 @@ static int on_panic(lua_State *L)
   _exit(EXIT_NO_REPORT);
 }
 
-_Noreturn void child_main(lua_State *L)
+static lua_State *state_to_run;
+
+static _Noreturn void run_jailed(void)
 {
-  lua_atpanic(L, on_panic);
-  if (lua_cpcall(L, prepare, NULL) != 0 || !run.code) {
-    _exit(EXIT_BAD_REQUEST);
-  }
+  lua_State *L = state_to_run;
   jail_limit_cpu(limits.cpu_ms);
   clocks_start(L);
   if (!jail_close()) {
@@ -383,4 +385,34 @@ _Noreturn void child_main(lua_State *L)
   heap.cap = heap.used + limits.memory_bytes;
   int status = lua_cpcall(L, run_script, NULL);
   report_lua_error(L, status);
+}
+
+// Goes on with run_jailed() on a stack that is large enough, where the system's limit is too low.
+static void change_stack(void)
+{
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= WORKER_STACK) {
+    return;
+  }
+  static ucontext_t context;
+  void *stack = mmap(NULL, WORKER_STACK, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+  if (stack == MAP_FAILED || getcontext(&context) != 0) {
+    return;
+  }
+  context.uc_stack.ss_sp = stack;
+  context.uc_stack.ss_size = WORKER_STACK;
+  makecontext(&context, run_jailed, 0);
+  setcontext(&context);
+}
+
+_Noreturn void child_main(lua_State *L)
+{
+  lua_atpanic(L, on_panic);
+  if (lua_cpcall(L, prepare, NULL) != 0 || !run.code) {
+    _exit(EXIT_BAD_REQUEST);
+  }
+  state_to_run = L;
+  change_stack();
+  run_jailed();
 }

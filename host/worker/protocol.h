@@ -48,6 +48,8 @@ typedef struct ControlMessage {
 #define MAX_DEPTH 32
 #define DECODE_DEPTH 64
 
+#define WORKER_STACK (256ul << 20) // of C, as much as the deepest recursion of a script needs
+
 #define EXIT_BAD_REQUEST 2
 #define EXIT_NO_REPORT 3
 

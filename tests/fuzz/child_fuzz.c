@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/resource.h>
+
 #include "worker/worker.h"
 
 static _Noreturn void fuzz_exit(int status);
@@ -20,6 +22,7 @@ static ssize_t fuzz_write(int fd, const void *from, size_t len);
 #define _exit fuzz_exit
 #define read fuzz_read
 #define write fuzz_write
+#define getrlimit(resource, limit) (-1) // the stack stays as it is
 void real_clocks_start(lua_State *L);
 #define clocks_start real_clocks_start
 #include "worker/report.c"
@@ -30,6 +33,7 @@ void real_clocks_start(lua_State *L);
 #include "worker/environment.c"
 #include "worker/source.c"
 #undef _exit
+#undef getrlimit
 #undef read
 #undef write
 
