@@ -257,11 +257,15 @@ void zygote_lose(Zygote *zygote)
   if (box->current == zygote) {
     box->current = NULL;
   }
-  // It may have said why, or how its children ended.
+  // It may have said why, or how its children ended. That it left something unread comes first.
   ControlMessage message;
-  while (recv(zygote->fd, &message, sizeof(message), MSG_DONTWAIT) == sizeof(message)) {
-    on_message(zygote, &message);
-  }
+  ssize_t n;
+  do {
+    n = recv(zygote->fd, &message, sizeof(message), MSG_DONTWAIT);
+    if (n == sizeof(message)) {
+      on_message(zygote, &message);
+    }
+  } while (n == sizeof(message) || (n < 0 && (errno == ECONNRESET || errno == EINTR)));
   uv_close((uv_handle_t *)&zygote->control, on_control_close);
   if (!zygote->exited) {
     uv_timer_start(&zygote->deadline, on_deadline, END_MS, 0);
