@@ -15,6 +15,8 @@ RUN_PACKAGES   := erlang-base
 TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl xz-utils postgresql lua-sql-postgres
 RECORD_PACKAGES := rabbitmq-server ejabberd
 OTP_PACKAGES   := debootstrap debian-archive-keyring
+ASAN_PACKAGES  := dpkg-dev
+BENCH_PACKAGES := luajit
 LINT_PACKAGES  := clang clang-format lua-check
 
 LIBDIR   := $(shell pkg-config --variable=libdir luajit 2>/dev/null)
@@ -50,7 +52,7 @@ OTP_RELEASE := 27
 OTP_SPECS := support/node releases target sweep term_spec dist_ detector/node domains/ e2e/attach
 
 .PHONY: all build deps deps-test deps-check run test test-otp spec check lint format asan soak bench record \
-  fuzz fuzzers install clean help
+  fuzz fuzzers asan-worker install clean help
 
 all: build
 
@@ -83,10 +85,50 @@ $(B)/worker/%.o: host/worker/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(WORKER_FLAGS) $(WARN) $(HARDEN) $(WERROR) -MMD -MP -c -o $@ $<
 
+# The worker with a way to try its jail from inside, beside a host of its own, for the specs.
+PROBE_O := $(WORKER_C:host/worker/%.c=$(B)/probe/%.o) $(B)/probe/codec.o $(B)/probe/probe.o
+
+$(B)/probe/beamlens-worker: $(PROBE_O) $(B)/beamlens
+	$(CC) $(WORKER_FLAGS) $(WORKER_LINK) -o $@ $(PROBE_O) $(LIBDIR)/libluajit-5.1.a -lseccomp -lm
+	cp -f $(B)/beamlens $(@D)/beamlens
+
+PROBE_CC = @mkdir -p $(@D); $(CC) -DWORKER_PROBE $(CPPFLAGS) $(WORKER_FLAGS) $(WARN) $(HARDEN) \
+  $(WERROR) -MMD -MP -c -o $@ $<
+
+$(B)/probe/%.o: host/worker/%.c Makefile
+	$(PROBE_CC)
+
+$(B)/probe/codec.o: host/codec.c Makefile
+	$(PROBE_CC)
+
+$(B)/probe/probe.o: tests/support/probe.c Makefile
+	$(PROBE_CC)
+
+# The worker with ASan, and one more whose pcall is LuaJIT's own, to see that ASan would tell. Both
+# are dynamic and without a jail; LuaJIT is Debian's, built anew with assertions.
+ASAN_DIR     := build/asan-worker
+ASAN_C       := $(filter-out host/worker/jail.c,$(WORKER_C)) host/codec.c tests/support/no_jail.c
+ASAN_FLAGS   := -O1 -g -fno-omit-frame-pointer -fsanitize=address -fPIE
+ASAN_BUILD    = $(CC) $(CPPFLAGS) -U_FORTIFY_SOURCE $(ASAN_FLAGS) $(WARN) \
+  -DSANITIZER_LOG='"$(CURDIR)/$(@D)/report"' -o $@ $(ASAN_C) $(ASAN_DIR)/luajit/libluajit.a -pie \
+  -Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlclose,--wrap=dlerror -lm
+
+$(ASAN_DIR)/%/beamlens-worker: $(ASAN_C) host/worker/worker.h host/worker/protocol.h $(B)/beamlens \
+    Makefile
+	@mkdir -p $(@D)
+	$(ASAN_BUILD) $(if $(filter raw,$*),-DWORKER_RAW_PCALL)
+	cp -f $(B)/beamlens $(@D)/beamlens
+
+asan-worker: deps-test
+	@.ci/install-packages $(ASAN_PACKAGES)
+	@tests/support/asan-luajit $(ASAN_DIR)/luajit
+	@$(MAKE) --no-print-directory $(ASAN_DIR)/wrapped/beamlens-worker $(ASAN_DIR)/raw/beamlens-worker
+	@$(B)/beamlens lua tests/runner.lua soak/asan
+
 $(B)/obj/worker_image.o: host/worker_image.S $(B)/beamlens-worker
 	$(CC) -DWORKER='"$(B)/beamlens-worker"' -c -o $@ $<
 
--include $(HOST_O:.o=.d) $(WORKER_O:.o=.d)
+-include $(HOST_O:.o=.d) $(WORKER_O:.o=.d) $(PROBE_O:.o=.d)
 
 deps:
 	@.ci/install-packages $(BUILD_PACKAGES) $(RUN_PACKAGES)
@@ -105,7 +147,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory spec
 
-spec:
+spec: $(B)/probe/beamlens-worker
 	@$(B)/beamlens lua tests/runner.lua $(T)
 
 test-otp: deps-test
@@ -121,6 +163,7 @@ soak: deps-test
 
 # Figures are ratios against a baseline of the same run wherever there is one.
 bench: deps-test
+	@.ci/install-packages $(BENCH_PACKAGES)
 	@$(MAKE) --no-print-directory build
 	@$(B)/beamlens lua tests/bench/run.lua $(T)
 
@@ -188,6 +231,7 @@ help:
 	@echo 'make check        lint, -Werror with gcc and clang, specs plain and under ASan and UBSan'
 	@echo 'make test-otp     the specs that touch nodes, with nodes of Erlang/OTP 27 (as root; 0.3 GiB)'
 	@echo 'make soak         the cases that take longer than 20 s'
+	@echo 'make asan-worker  the attacks on the sandbox in a worker with ASan, on a LuaJIT with assertions'
 	@echo 'make bench [T=x]  benchmarks (needs 4 GiB: one node has a million processes)'
 	@echo 'make record [T=x] record the soaks of tests/recordings anew: five systems, side by side, 30 min'
 	@echo 'make fuzz         fuzz what reads bytes of others, FUZZ_SECONDS=20 for each'

@@ -326,10 +326,8 @@ static CodecStatus encode_array(lua_State *L, int idx, long n, Encoding *e)
   return CODEC_OK;
 }
 
-static int compare_entries(const void *a, const void *b)
+static int compare_entries(const Entry *x, const Entry *y)
 {
-  const Entry *x = a;
-  const Entry *y = b;
   if (x->rank != y->rank) {
     return x->rank < y->rank ? -1 : 1;
   }
@@ -342,6 +340,40 @@ static int compare_entries(const void *a, const void *b)
     return x->key_len < y->key_len ? -1 : 1;
   }
   return x->start < y->start ? -1 : 1;
+}
+
+// Merges the sorted halves a[0..mid) and a[mid..n) into `to`.
+static void merge_entries(const Entry *a, size_t mid, size_t n, Entry *to)
+{
+  for (size_t left = 0, right = mid; left < mid || right < n;) {
+    bool take_left = left < mid && (right == n || compare_entries(&a[left], &a[right]) <= 0);
+    *to++ = take_left ? a[left++] : a[right++];
+  }
+}
+
+// Not qsort(), which may ask the system how much memory there is: that ends a script's process.
+static bool merge_sort(Entry *entry, size_t n)
+{
+  Entry *other = malloc(n * sizeof(*other));
+  if (!other) {
+    return false;
+  }
+  Entry *from = entry;
+  Entry *to = other;
+  for (size_t width = 1; width < n; width *= 2) {
+    for (size_t i = 0; i < n; i += 2 * width) {
+      size_t len = n - i < 2 * width ? n - i : 2 * width;
+      merge_entries(from + i, len < width ? len : width, len, to + i);
+    }
+    Entry *swap = from;
+    from = to;
+    to = swap;
+  }
+  if (from != entry) {
+    memcpy(entry, from, n * sizeof(*entry));
+  }
+  free(other);
+  return true;
 }
 
 static bool same_key(const Entry *x, const Entry *y)
@@ -400,7 +432,9 @@ static CodecStatus sort_entries(Encoding *e, size_t start, Entry *entry, size_t 
   for (size_t i = 0; i < n; i++) {
     entry[i].base = e->out->data;
   }
-  qsort(entry, n, sizeof(*entry), compare_entries);
+  if (!merge_sort(entry, n)) {
+    return CODEC_TOO_BIG;
+  }
   CodecBuf sorted = CODEC_BUF(e->out->max - start);
   CodecStatus status = CODEC_OK;
   for (size_t i = 0; i < n && status == CODEC_OK; i++) {

@@ -12,7 +12,6 @@
 
 #include "sandbox.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +25,10 @@
 
 #define BOX_TYPE "host.sandbox"
 #define RUN_TYPE "host.sandbox.run"
-#define MAX_RUNNING 16
+#define MAX_MEMORY 1073741824.0
+#define MAX_FORKS 10000
+#define MAX_AGE_MS 3600000
+#define MAX_ERROR_TEXT 2048 // of an answer
 
 typedef struct BoxUserdata {
   Box *box; // held
@@ -44,155 +46,24 @@ void box_release(Box *box)
 
 // --- Runs -------------------------------------------------------------------------------------
 
-static void list_remove(Run **list, Run *run)
-{
-  while (*list && *list != run) {
-    list = &(*list)->next;
-  }
-  if (*list) {
-    *list = run->next;
-    run->next = NULL;
-  }
-}
-
-static void list_append(Run **list, Run *run)
-{
-  while (*list) {
-    list = &(*list)->next;
-  }
-  *list = run;
-  run->next = NULL;
-}
-
-// Lets go of all that a run holds but its callback; the userdata stays for whoever has it.
-static void run_end(Run *run)
-{
-  run->over = true;
-  list_remove(&run->box->queue, run);
-  if (run->child) {
-    child_close(run->child);
-  }
-  codec_free(&run->request);
-  codec_free(&run->names);
-}
-
-void run_finish(Run *run)
-{
-  lua_State *L = run->box->L;
-  Box *box = run->box;
-  box->holders++; // the callback may be the last to hold it
-  run_end(run);
-  host_push_ref(L, run->callback);
-  lua_insert(L, -2);
-  lua_pushliteral(L, "done");
-  lua_insert(L, -2);
-  host_unref(L, &run->callback);
-  host_unref(L, &run->self); // `run` may be collected from here on
-  host_call(L, 2, 0);
-  box_pump(box);
-  box_release(box);
-}
-
-static void on_kick(uv_timer_t *timer);
-
-void run_fail(Run *run, const char *kind, const char *fmt, ...)
-{
-  if (run->over) {
-    return;
-  }
-  va_list args;
-  va_start(args, fmt);
-  vsnprintf(run->message, sizeof(run->message), fmt, args);
-  va_end(args);
-  run->kind = kind;
-  run_end(run);
-  list_append(&run->box->failed, run);
-  uv_timer_start(&run->box->kick, on_kick, 0, 0);
-}
-
-static void push_failure(lua_State *L, const Run *run)
-{
-  lua_newtable(L);
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "ok");
-  lua_newtable(L);
-  lua_pushstring(L, run->kind);
-  lua_setfield(L, -2, "kind");
-  lua_pushstring(L, run->message);
-  lua_setfield(L, -2, "message");
-  lua_setfield(L, -2, "error");
-  lua_newtable(L);
-  lua_pushinteger(L, (lua_Integer)run->calls);
-  lua_setfield(L, -2, "calls");
-  lua_setfield(L, -2, "stats");
-}
-
-static void on_kick_closed(uv_handle_t *handle)
-{
-  box_release(handle->data);
-}
-
-static void on_kick(uv_timer_t *timer)
-{
-  Box *box = timer->data;
-  box->holders++;
-  while (box->L && box->failed) {
-    Run *run = box->failed;
-    list_remove(&box->failed, run);
-    push_failure(box->L, run);
-    run_finish(run);
-  }
-  if (box->closed && !uv_is_closing((uv_handle_t *)timer)) {
-    uv_close((uv_handle_t *)timer, on_kick_closed);
-  }
-  box_release(box);
-}
-
-void run_on_call(Run *run, const char *name)
-{
-  lua_State *L = run->box->L;
-  host_push_ref(L, run->callback);
-  lua_insert(L, -2);
-  lua_pushliteral(L, "call");
-  lua_insert(L, -2);
-  lua_pushinteger(L, run->calls);
-  lua_insert(L, -2);
-  lua_pushstring(L, name);
-  lua_insert(L, -2);
-  host_call(L, 4, 0);
-}
-
-void box_pump(Box *box)
-{
-  while (box->queue && !box->closed && box->running < MAX_RUNNING) {
-    Run *run = box->queue;
-    Child *child = zygote_take_child(box);
-    box->queue = run->next;
-    if (child) {
-      child_start(child, run);
-    } else {
-      run_fail(run, "sandbox", "sandbox unavailable: %s", box->problem);
-    }
-  }
-  zygote_fill_pool(box);
-}
-
 static Run *check_run(lua_State *L)
 {
   return luaL_checkudata(L, 1, RUN_TYPE);
 }
 
-static bool encode_reply(lua_State *L, CodecBuf *json, unsigned id, bool ok)
+// {"id":…,"ok":true,"values":[…]} or {…,"error":…}, the last of them of at most `max_bytes`.
+static bool encode_reply(lua_State *L, CodecBuf *json, unsigned id, bool ok, size_t max_bytes)
 {
   codec_putf(json, "{\"id\":%u,\"ok\":%s,\"%s\":", id, ok ? "true" : "false",
              ok ? "values" : "error");
+  json->max = json->len + max_bytes;
   CodecEncoder encoder = {
       .keep_first_key = true, .max_depth = DECODE_DEPTH - 4, .max_values = MAX_VALUES};
   int n = lua_gettop(L);
   if (!ok) {
     size_t len;
     const char *text = luaL_checklstring(L, 4, &len);
-    codec_put_string(json, text, len < 2048 ? len : 2048);
+    codec_put_string(json, text, len < MAX_ERROR_TEXT ? len : MAX_ERROR_TEXT);
   } else {
     // One value at least, so that type(f()) works; no nil at the end, so that `return f()` of a
     // function with one result is not a list.
@@ -210,12 +81,14 @@ static bool encode_reply(lua_State *L, CodecBuf *json, unsigned id, bool ok)
     }
     codec_puts(json, "]");
   }
+  json->max++;
   codec_puts(json, "}");
   return !json->full;
 }
 
 // reply(id, true, ...) or reply(id, false, error_text) -> true | nil, err, code
-// Answers the call `id`. EBIG: the values are more than 4 MiB or 200 000 values; nothing is sent.
+// Answers the call `id`; of an error, up to 2 KiB. EBIG: the values are more than the limit
+// `reply_bytes` of JSON, or 200 000 values; nothing is sent.
 // EDONE: the script has ended, or this call is answered.
 static int l_reply(lua_State *L)
 {
@@ -229,10 +102,10 @@ static int l_reply(lua_State *L)
   if (run->over || !run->awaiting || id != run->calls) {
     return host_failf(L, "EDONE", "nobody waits for this answer");
   }
-  CodecBuf json = CODEC_BUF(MAX_REPLY);
-  if (!encode_reply(L, &json, id, ok)) {
+  CodecBuf json = CODEC_BUF(MAX_FRAME);
+  if (!encode_reply(L, &json, id, ok, ok ? run->reply_bytes : 6 * MAX_ERROR_TEXT)) {
     codec_free(&json);
-    return host_failf(L, "EBIG", "the answer is larger than %u bytes", MAX_REPLY);
+    return host_failf(L, "EBIG", "the answer is larger than %zu bytes", run->reply_bytes);
   }
   run->awaiting = false;
   child_send(run->child, FRAME_REPLY, &json);
@@ -248,7 +121,6 @@ static int l_cancel(lua_State *L)
   Box *box = run->box;
   if (run->callback != LUA_NOREF) {
     run_end(run);
-    list_remove(&box->failed, run);
     host_unref(L, &run->callback);
     host_unref(L, &run->self);
     box_pump(box);
@@ -299,19 +171,30 @@ static double check_limit(lua_State *L, int table, const char *name, double min)
   return n;
 }
 
+static size_t check_size(lua_State *L, int table, const char *name, size_t max)
+{
+  double n = check_limit(L, table, name, 0);
+  return n < (double)max ? (size_t)n : max;
+}
+
 static void check_request(lua_State *L, Run *run)
 {
   lua_getfield(L, 2, "limits");
   luaL_argcheck(L, lua_istable(L, -1), 2, "limits is a table");
   int limits = lua_gettop(L);
   run->wall_ms = check_limit(L, limits, "wall_ms", 1);
+  run->cpu_ms = check_limit(L, limits, "cpu_ms", 1);
+  run->memory_bytes = check_limit(L, limits, "memory_bytes", 1);
   run->result_bytes = (size_t)check_limit(L, limits, "result_bytes", 1);
   run->max_calls = (unsigned)check_limit(L, limits, "calls", 0);
-  check_limit(L, limits, "cpu_ms", 1);
-  check_limit(L, limits, "memory_bytes", 1);
+  run->output_bytes = check_size(L, limits, "output_bytes", MAX_OUTPUT);
+  run->args_bytes = check_size(L, limits, "args_bytes", MAX_CALL_ARGS);
+  run->reply_bytes = check_size(L, limits, "reply_bytes", MAX_REPLY);
+  lua_getfield(L, 2, "owner");
+  snprintf(run->owner, sizeof(run->owner), "%s", luaL_optstring(L, -1, ""));
   lua_getfield(L, 2, "fns");
   luaL_argcheck(L, lua_istable(L, -1), 2, "fns is a list of names");
-  lua_pop(L, 2);
+  lua_pop(L, 3);
 }
 
 static bool build_request(lua_State *L, Run *run)
@@ -337,12 +220,14 @@ static int refuse(lua_State *L, Run *run, const char *code, const char *text)
 }
 
 // exec(request, callback) -> run | nil, err, code
-// `request` is {code, args, fns, limits{wall_ms, cpu_ms, memory_bytes, result_bytes, calls}}.
+// `request` is {code, args, fns, owner, limits{wall_ms, cpu_ms, memory_bytes, result_bytes,
+// output_bytes, args_bytes, reply_bytes, calls}}.
 // Later, from the loop, any number of callback("call", id, name, args), each to be answered with
 // run:reply(), and exactly one callback("done", frame), unless the run is cancelled: the D or E
 // frame of the script, or one made here with error kind timeout, denied, memory, crash, cancelled
-// or sandbox. At most 16 scripts run at once; others wait for their turn.
-// EBIG: the request is larger than 16 MiB. ESANDBOX: no process can be had.
+// or sandbox (no process can be had, or it was killed). At most 16 scripts run at once, 8 of one
+// named `owner`, and with at most the box's memory together; others wait, and owners take turns.
+// EBIG: the request is larger than 16 MiB.
 static int l_exec(lua_State *L)
 {
   Box *box = check_box(L);
@@ -360,22 +245,13 @@ static int l_exec(lua_State *L)
   if (!build_request(L, run)) {
     return refuse(L, run, "EBIG", "the request is too large or nested too deeply");
   }
-  Child *child = NULL;
-  bool now = !box->queue && box->running < MAX_RUNNING;
-  if (now && !(child = zygote_take_child(box))) {
-    return refuse(L, run, "ESANDBOX", box->problem);
-  }
   lua_pushvalue(L, 3);
   run->callback = host_ref(L);
   lua_pushvalue(L, 4);
   run->self = host_ref(L);
   run->over = false;
-  if (now) {
-    child_start(child, run);
-    zygote_fill_pool(box);
-  } else {
-    list_append(&box->queue, run);
-  }
+  run_enqueue(run);
+  lua_settop(L, 4);
   return 1;
 }
 
@@ -385,8 +261,9 @@ static void push_count(lua_State *L, const char *name, unsigned n)
   lua_setfield(L, -2, name);
 }
 
-// stats() -> {running, queued, idle, starts, zygotes = list of pids, children = list of pids}
-// `starts` counts the worker programs started so far.
+// stats() -> {running, queued, idle, starts, memory_bytes, zygotes = list of pids,
+// children = list of pids}
+// `starts` counts the worker programs started so far; `memory_bytes` sums the limits of what runs.
 static int l_stats(lua_State *L)
 {
   Box *box = ((BoxUserdata *)luaL_checkudata(L, 1, BOX_TYPE))->box;
@@ -419,6 +296,8 @@ static int l_stats(lua_State *L)
   push_count(L, "queued", queued);
   push_count(L, "idle", idle);
   push_count(L, "starts", box->starts);
+  lua_pushnumber(L, box->memory);
+  lua_setfield(L, -2, "memory_bytes");
   return 1;
 }
 
@@ -440,7 +319,7 @@ static void box_shut(Box *box)
     zygote_lose(zygote);
   }
   // Tells the failures and closes itself.
-  uv_timer_start(&box->kick, on_kick, 0, 0);
+  box_kick(box);
 }
 
 // close(): kills all; executions that still run get kind "cancelled". May be called twice.
@@ -465,24 +344,41 @@ static int l_box_gc(lua_State *L)
   return 0;
 }
 
-// open({ pool? }) -> box
+static double option(lua_State *L, const char *name, double default_value, double min, double max)
+{
+  if (lua_isnoneornil(L, 1)) {
+    return default_value;
+  }
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_getfield(L, 1, name);
+  double n = luaL_optnumber(L, -1, default_value);
+  lua_pop(L, 1);
+  if (!(n >= min && n <= max)) {
+    luaL_error(L, "%s is a number from %f to %f", name, min, max);
+  }
+  return n;
+}
+
+// open({ pool?, max_memory?, max_forks?, max_age_ms? }) -> box
 // Starts the worker program and `pool` (default 4, at most 16) idle processes. If that fails,
-// exec() tries again and says why not.
+// exec() tries again and says why not. `max_memory`: bytes that running scripts may have together
+// (default 1 GiB). `max_forks`, `max_age_ms`: when another worker program takes over (default and
+// most: 10 000 scripts, 1 h).
 static int l_open(lua_State *L)
 {
-  lua_Integer pool = 4;
-  if (!lua_isnoneornil(L, 1)) {
-    luaL_checktype(L, 1, LUA_TTABLE);
-    lua_getfield(L, 1, "pool");
-    pool = luaL_optinteger(L, -1, 4);
-    luaL_argcheck(L, pool >= 0 && pool <= 16, 1, "pool is a number from 0 to 16");
-  }
+  unsigned pool = (unsigned)option(L, "pool", 4, 0, 16);
+  double max_memory = option(L, "max_memory", MAX_MEMORY, 1, 1e15);
+  double max_forks = option(L, "max_forks", MAX_FORKS, 1, MAX_FORKS);
+  double max_age_ms = option(L, "max_age_ms", MAX_AGE_MS, 0, MAX_AGE_MS);
   BoxUserdata *userdata = lua_newuserdata(L, sizeof(*userdata));
   Box *box = calloc(1, sizeof(*box));
   *box = (Box){.L = luv_context(L)->L,
                .loop = luv_loop(L),
                .holders = 2,
-               .pool = (unsigned)pool,
+               .pool = pool,
+               .max_memory = max_memory,
+               .max_forks = (unsigned)max_forks,
+               .max_age_ms = (uint64_t)max_age_ms,
                .image_fd = IMAGE_UNMADE};
   userdata->box = box;
   uv_timer_init(box->loop, &box->kick);

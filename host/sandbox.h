@@ -1,7 +1,7 @@
 // sandbox.h: the host's side of the sandbox, between its files.
 //
-// sandbox.c is the Lua module; sandbox_zygote.c starts and watches the worker program;
-// sandbox_child.c speaks with one child, which runs one script.
+// sandbox.c is the Lua module; sandbox_queue.c gives runs their turn; sandbox_zygote.c starts and
+// watches the worker program; sandbox_child.c speaks with one child, which runs one script.
 
 #ifndef BEAMLENS_SANDBOX_H
 #define BEAMLENS_SANDBOX_H
@@ -29,16 +29,20 @@ struct Box {
   uv_loop_t *loop;
   int holders; // the userdata, `kick`, each zygote, each child, each run
   bool closed;
-  unsigned pool;    // idle children kept ready
-  unsigned running; // children with a run
-  int image_fd;     // owned: the worker program in memory, or IMAGE_…
-  Zygote *current;  // borrowed from `zygotes`: takes new forks
-  Zygote *zygotes;  // owned list
-  Child *children;  // owned list, newest first
-  Run *queue;       // runs that wait for a place, oldest first
-  Run *failed;      // runs whose failure is still to be told, oldest first
-  uv_timer_t kick;  // tells them from the loop
-  int self;         // reference to the userdata, while open
+  unsigned pool;      // idle children kept ready
+  unsigned running;   // children with a run
+  double memory;      // limits of what runs, together
+  double max_memory;  // more of it waits
+  unsigned max_forks; // of one zygote, before another takes over
+  uint64_t max_age_ms;
+  int image_fd;    // owned: the worker program in memory, or IMAGE_…
+  Zygote *current; // borrowed from `zygotes`: takes new forks
+  Zygote *zygotes; // owned list
+  Child *children; // owned list, newest first
+  Run *queue;      // runs that wait for a place, oldest first
+  Run *failed;     // runs whose failure is still to be told, oldest first
+  uv_timer_t kick; // tells them from the loop
+  int self;        // reference to the userdata, while open
   uint64_t next_id;
   unsigned starts;   // of zygotes
   char problem[160]; // why the last worker could not start
@@ -73,8 +77,7 @@ struct Child {
   bool used;
   bool eof;
   bool exited;
-  int status;          // of wait(), once exited
-  uint64_t started_ms; // of its run
+  int status; // of wait(), once exited
   bool closing;
   CodecBuf frame; // the frame that is being read, with its header
 };
@@ -87,10 +90,17 @@ struct Run {
   int self;
   int callback;
   bool over;
-  CodecBuf request; // the X frame
-  CodecBuf names;   // "\0name\0name\0": the functions that the script may call
+  CodecBuf request;    // the X frame
+  CodecBuf names;      // "\0name\0name\0": the functions that the script may call
+  char owner[128];     // in whose turn it runs
+  uint64_t started_ms; // 0: not yet
   double wall_ms;
+  double cpu_ms;
+  double memory_bytes;
   size_t result_bytes;
+  size_t output_bytes;
+  size_t args_bytes;
+  size_t reply_bytes;
   unsigned max_calls;
   unsigned calls;
   bool awaiting; // the script waits for the answer to call number `calls`
@@ -103,8 +113,19 @@ struct Run {
 
 void box_release(Box *box);
 
-// Gives queued runs to children while there is room.
+// --- sandbox_queue.c
+
+// Puts a run in the queue, and starts what has its turn.
+void run_enqueue(Run *run);
+
+// Gives queued runs to children while there is room, each owner in its turn.
 void box_pump(Box *box);
+
+// Has the failures told from the loop, and a closed box's last handle closed.
+void box_kick(Box *box);
+
+// Lets go of all that a run holds but its callback; the userdata stays for whoever has it.
+void run_end(Run *run);
 
 // Ends a run with an error of the sandbox. Its process dies now, its callback is called from the
 // loop: Lua must not be entered from a function that a coroutine has called.

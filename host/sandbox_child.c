@@ -47,6 +47,9 @@ static void fail_by_status(Run *run, int status, bool overdue)
     run_fail(run, "timeout", "script exceeded its time limit of %.1f s", run->wall_ms / 1000);
   } else if (run->memory_hit) {
     run_fail(run, "memory", "script exceeded its memory limit");
+  } else if (signal == SIGKILL) {
+    // Not by us, nor by a clock: the system, or somebody on it.
+    run_fail(run, "sandbox", "sandbox unavailable: the script's process was killed; try again");
   } else if (by_signal) {
     run_fail(run, "crash", "the script crashed the interpreter (signal %d); simplify it", signal);
   } else {
@@ -55,14 +58,22 @@ static void fail_by_status(Run *run, int status, bool overdue)
   }
 }
 
+// Whether the kernel may have killed it for its time: RLIMIT_CPU comes 1 to 2 s after the limit.
+static bool is_overdue(const Child *child)
+{
+  uint64_t ran_ms = uv_now(child->box->loop) - child->run->started_ms;
+  double least_ms = child->run->cpu_ms + 1000;
+  least_ms = child->run->wall_ms < least_ms ? child->run->wall_ms : least_ms;
+  return (double)ran_ms >= least_ms;
+}
+
 static void settle(Child *child)
 {
   if (!child->eof || !child->exited) {
     return;
   }
   if (child->run) {
-    bool overdue = uv_now(child->box->loop) - child->started_ms >= (uint64_t)child->run->wall_ms;
-    fail_by_status(child->run, child->status, overdue);
+    fail_by_status(child->run, child->status, is_overdue(child));
   } else {
     child_close(child);
   }
@@ -78,7 +89,11 @@ void child_on_exit(Child *child, int status)
 static void on_deadline(uv_timer_t *timer)
 {
   Child *child = timer->data;
-  if (child->run) {
+  Zygote *zygote = child->zygote;
+  if (child->run && child->pid == 0 && zygote) {
+    run_fail(child->run, "sandbox", "sandbox unavailable: its worker does not answer");
+    zygote_lose(zygote);
+  } else if (child->run) {
     run_fail(child->run, "timeout", "script exceeded its time limit of %.1f s",
              child->run->wall_ms / 1000);
   }
@@ -90,10 +105,10 @@ static size_t max_length(const Run *run, char type)
 {
   switch (type) {
   case FRAME_CALL:
-    return MAX_CALL_ARGS + 1024;
+    return run->args_bytes + 1024;
   case FRAME_DONE:
   case FRAME_ERROR:
-    return run->result_bytes + MAX_OUTPUT_JSON + MAX_ERROR_JSON + 1024;
+    return run->result_bytes + 6 * run->output_bytes + MAX_ERROR_JSON + 1024;
   case FRAME_MEMORY:
     return 2;
   default:
@@ -287,7 +302,8 @@ void child_start(Child *child, Run *run)
   child->run = run;
   run->child = child;
   run->box->running++;
-  child->started_ms = uv_now(run->box->loop);
+  run->box->memory += run->memory_bytes;
+  run->started_ms = uv_now(run->box->loop);
   child_send(child, FRAME_EXECUTE, &run->request);
   codec_free(&run->request);
   uv_timer_start(&child->deadline, on_deadline, (uint64_t)run->wall_ms + GRACE_MS, 0);
@@ -335,6 +351,7 @@ void child_close(Child *child)
   }
   child->closing = true;
   if (child->run) {
+    child->box->memory -= child->run->memory_bytes;
     child->run->child = NULL;
     child->run = NULL;
     child->box->running--;

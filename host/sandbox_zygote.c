@@ -15,9 +15,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-#define WORKER_STACK (256ul << 20)
-#define MAX_FORKS 10000
-#define MAX_AGE_MS 3600000
 #define END_MS 500
 #define MEMFD_EXEC 0x10u // MFD_EXEC, which older headers lack
 
@@ -260,11 +257,15 @@ void zygote_lose(Zygote *zygote)
   if (box->current == zygote) {
     box->current = NULL;
   }
-  // It may have said why, or how its children ended.
+  // It may have said why, or how its children ended. That it left something unread comes first.
   ControlMessage message;
-  while (recv(zygote->fd, &message, sizeof(message), MSG_DONTWAIT) == sizeof(message)) {
-    on_message(zygote, &message);
-  }
+  ssize_t n;
+  do {
+    n = recv(zygote->fd, &message, sizeof(message), MSG_DONTWAIT);
+    if (n == sizeof(message)) {
+      on_message(zygote, &message);
+    }
+  } while (n == sizeof(message) || (n < 0 && (errno == ECONNRESET || errno == EINTR)));
   uv_close((uv_handle_t *)&zygote->control, on_control_close);
   if (!zygote->exited) {
     uv_timer_start(&zygote->deadline, on_deadline, END_MS, 0);
@@ -317,7 +318,8 @@ static Zygote *zygote_new(Box *box)
 static void retire_old(Box *box)
 {
   Zygote *zygote = box->current;
-  if (!zygote || (zygote->forks < MAX_FORKS && uv_now(box->loop) - zygote->born_ms < MAX_AGE_MS)) {
+  if (!zygote ||
+      (zygote->forks < box->max_forks && uv_now(box->loop) - zygote->born_ms < box->max_age_ms)) {
     return;
   }
   box->current = NULL;

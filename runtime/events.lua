@@ -63,11 +63,14 @@ return {
     CYCLE),
   ["beamlens.watcher.execute_start"] = event("Lua begins to run in the sandbox.", NOW,
     with(CYCLE, "code", "source")),
-  ["beamlens.watcher.execute_complete"] = event("Lua in the sandbox returned.",
-    { "duration", "cpu_ms", "callbacks" },
+  ["beamlens.watcher.execute_complete"] = event(
+    "Lua in the sandbox returned. `duration` holds the wait for its turn, `wall_ms` does not.",
+    { "duration", "cpu_ms", "wall_ms", "memory_bytes", "callbacks" },
     with(CYCLE, "execution_id", "code", "value", "output", "source")),
-  ["beamlens.watcher.execute_error"] = event("Lua in the sandbox failed.",
-    { "duration", "cpu_ms", "callbacks" },
+  ["beamlens.watcher.execute_error"] = event(
+    "Lua in the sandbox failed; `kind` is syntax, runtime, denied, timeout, memory, result, limit, "
+      .. "crash, cancelled, or sandbox, which is not the script's fault.",
+    { "duration", "cpu_ms", "wall_ms", "memory_bytes", "callbacks" },
     with(CYCLE, "execution_id", "code", "kind", "error", "output", "source")),
   ["beamlens.watcher.wait"] = event("The watcher waits; `ms` is after clamping.",
     { "ms", "asked_ms" }, with(CYCLE, "note")),

@@ -10,7 +10,6 @@ local Executor = {}
 local executor_mt = { __index = Executor }
 
 local DEFAULT_RESULT_BYTES = 8 * 1024
-local RECORD_OUTPUT_BYTES = 1024
 local EVENT_OUTPUT_BYTES = 16 * 1024
 local RETURN_LESS = "return less: aggregate, filter or take the first rows"
 
@@ -23,14 +22,15 @@ local RETURN_LESS = "return less: aggregate, filter or take the first rows"
 ---@field value any What the script returned; `json.null` for nothing; nil with `error`.
 ---@field error { kind: string, message: string, line: integer? }? As in `sandbox.Outcome`.
 ---@field hint string? What to do about a lost value.
----@field output string The last 1 KiB of what it printed.
+---@field output string The last of what it printed, up to 1 KiB; with the error below 2 KiB.
 ---@field calls integer How many callbacks it made.
 
 --- Creates an executor for one watcher.
 ---@param opts table
 --- `sandbox`: a sandbox.Sandbox. `domain`: has `callbacks()` and `invoke(ctx, name, args)`. `ctx`:
 --- handed to `invoke`. `limits`: a policy's `execute`, `{ wall_ms, cpu_ms, memory_bytes, callbacks,
---- result_bytes }`, the last (default 8 KiB) of the value's JSON. `telemetry`: a telemetry.Bus.
+--- result_bytes, output_bytes, args_bytes, reply_bytes }`; `result_bytes` (default 8 KiB) is of the
+--- value's JSON. `telemetry`: a telemetry.Bus.
 --- `meta`: `{ watcher, domain, node }` for the events. `clock`: a clock.Clock.
 ---@return executor.Executor
 function M.new(opts)
@@ -48,6 +48,7 @@ function M.new(opts)
     result_bytes = result_bytes,
     telemetry = assert(opts.telemetry),
     meta = opts.meta or {},
+    owner = opts.meta and ("%s %s"):format(opts.meta.watcher, opts.meta.node),
     clock = assert(opts.clock),
   }, executor_mt)
 end
@@ -102,6 +103,7 @@ end
 
 function Executor:emit_end(record, outcome, opts)
   local measurements = { duration = record.duration_ms, cpu_ms = outcome.stats.cpu_ms,
+    wall_ms = outcome.stats.wall_ms, memory_bytes = outcome.stats.mem_peak,
     callbacks = record.calls }
   local metadata = { execution_id = record.id, code = record.code,
     output = tail(outcome.output, EVENT_OUTPUT_BYTES) }
@@ -133,6 +135,7 @@ function Executor:run(code, opts)
     args = opts.args,
     functions = names_of(self.domain:callbacks()),
     limits = self.limits,
+    owner = self.owner,
     on_call = function(name, args)
       return self.domain:invoke(self.ctx, name, args)
     end,
@@ -140,7 +143,7 @@ function Executor:run(code, opts)
   record.duration_ms = self.clock.now_ms() - started_ms
   record.value, record.error = judge(outcome, self.result_bytes)
   record.hint = outcome.hint
-  record.output = tail(outcome.output, RECORD_OUTPUT_BYTES)
+  record.output = outcome.told
   record.calls = outcome.stats.calls
   self:emit_end(record, outcome, opts)
   return record

@@ -49,11 +49,13 @@ local function duration(min_ms)
   end
 end
 
-local function size(min_bytes)
+local function size(min_bytes, max_bytes)
   return function(value)
     local bytes, err = units.size_bytes(value)
-    if bytes and bytes < min_bytes then
-      return nil, ("must be at least %s"):format(units.format_size(min_bytes))
+    if bytes and (bytes < min_bytes or bytes > max_bytes) then
+      local is_low = bytes < min_bytes
+      return nil, ("must be at %s %s"):format(is_low and "least" or "most",
+        units.format_size(is_low and min_bytes or max_bytes))
     end
     return bytes, err
   end
@@ -210,9 +212,13 @@ end
 local execute = record({
   wall = { read = duration(10), as = "wall_ms", default = 10000 },
   cpu = { read = duration(10), as = "cpu_ms", default = 2000 },
-  memory = { read = size(1024 ^ 2), as = "memory_bytes", default = 64 * 1024 ^ 2 },
+  memory = { read = size(1024 ^ 2, 256 * 1024 ^ 2), as = "memory_bytes",
+    default = 64 * 1024 ^ 2 },
   callbacks = { read = number(0, true), default = 100 },
-  result = { read = size(64), as = "result_bytes", default = 8192 },
+  result = { read = size(64, 1024 ^ 2), as = "result_bytes", default = 8192 },
+  output = { read = size(0, 64 * 1024), as = "output_bytes", default = 64 * 1024 },
+  arguments = { read = size(64, 256 * 1024), as = "args_bytes", default = 256 * 1024 },
+  reply = { read = size(64, 4 * 1024 ^ 2), as = "reply_bytes", default = 4 * 1024 ^ 2 },
 })
 
 -- Every field of a watcher, its reader, its default, and its name in a policy.

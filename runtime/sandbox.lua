@@ -8,6 +8,8 @@ local async = require("runtime.async")
 local json = require("runtime.json")
 local native = require("host.sandbox")
 local native_json = require("host.json")
+local outcome = require("runtime.sandbox.outcome")
+local units = require("runtime.units")
 
 local M = {}
 
@@ -16,7 +18,6 @@ local Sandbox = {}
 local sandbox_mt = { __index = Sandbox }
 
 local MAX_CODE_BYTES = 256 * 1024
-local MAX_MESSAGE_BYTES = 2047
 local MAX_MEMORY_BYTES = 256 * 1024 ^ 2
 
 local DEFAULT_LIMITS = {
@@ -25,21 +26,17 @@ local DEFAULT_LIMITS = {
   memory_bytes = 64 * 1024 ^ 2,
   callbacks = 100,
   result_bytes = 1024 ^ 2,
+  output_bytes = 64 * 1024, -- printed; this and the next two may only be lowered
+  args_bytes = 256 * 1024, -- of one call, as JSON
+  reply_bytes = 4 * 1024 ^ 2, -- of its answer, as JSON
 }
-
-local KINDS = {
-  syntax = true, runtime = true, denied = true, timeout = true, memory = true, result = true,
-  limit = true, crash = true, cancelled = true, sandbox = true,
-}
-
-local AVAILABLE = "available: string, table, math, bit, coroutine, os.time/date/clock, print"
-  .. " and the host functions listed above"
 
 --- Starts the sandbox: one waiting process, and `pool` forks of it kept ready.
----@param opts? { pool?: integer } `pool` is 0 to 16; default 4.
+---@param opts? { pool?: integer, max_memory?: number, max_forks?: integer, max_age_ms?: number }
+--- `pool` is 0 to 16; default 4. The rest is for specs: see host/sandbox.c.
 ---@return sandbox.Sandbox
 function M.new(opts)
-  return setmetatable({ box = native.open({ pool = opts and opts.pool or 4 }) }, sandbox_mt)
+  return setmetatable({ box = native.open(opts or {}) }, sandbox_mt)
 end
 
 local function check_limits(limits)
@@ -60,6 +57,9 @@ local function check_limits(limits)
     cpu_ms = math.max(1, checked.cpu_ms),
     memory_bytes = math.min(math.max(1, checked.memory_bytes), MAX_MEMORY_BYTES),
     result_bytes = math.max(1, checked.result_bytes),
+    output_bytes = checked.output_bytes,
+    args_bytes = math.max(1, checked.args_bytes),
+    reply_bytes = checked.reply_bytes,
     calls = checked.callbacks,
   }
 end
@@ -78,96 +78,16 @@ local function check_request(opts)
     error("on_call must be a function", 3)
   end
   return { code = opts.code, args = opts.args, fns = json.array({ unpack(names) }),
-    limits = check_limits(opts.limits) }
+    owner = opts.owner, limits = check_limits(opts.limits) }
 end
 
--- Cuts at a whole character.
-local function clip(text, max_bytes)
-  if #text <= max_bytes then
-    return text
-  end
-  local last = max_bytes - 3
-  while last > 0 and text:byte(last + 1) >= 0x80 and text:byte(last + 1) < 0xc0 do
-    last = last - 1
-  end
-  return text:sub(1, last) .. "..."
-end
-
-local function line_of(code, number)
-  local at = 0
-  for line in (code .. "\n"):gmatch("([^\n]*)\n") do
-    at = at + 1
-    if at == number then
-      return line
-    end
-  end
-end
-
--- The message for the model: what happened, the line, the way there, what to do.
-local function compose(code, err)
-  local parts = { clip(err.message, 1000) }
-  local source = err.line and line_of(code, err.line)
-  if source and source:find("%S") then
-    parts[#parts + 1] = ("%5d | %s"):format(err.line, clip(source, 160))
-  end
-  if type(err.traceback) == "string" and err.traceback:find("\n", 1, true) then
-    parts[#parts + 1] = "stack traceback:\n" .. clip(err.traceback, 500)
-  end
-  if type(err.hint) == "string" then
-    parts[#parts + 1] = err.hint
-  end
-  if err.message:find("is not available in this sandbox", 1, true) then
-    parts[#parts + 1] = AVAILABLE
-  end
-  return clip(table.concat(parts, "\n"), MAX_MESSAGE_BYTES)
-end
-
-local function number_or(value, default)
-  return type(value) == "number" and value or default
-end
-
--- What a child says is not to be trusted, not even its types.
-local function to_outcome(code, frame)
-  local stats = type(frame.stats) == "table" and frame.stats or {}
-  local outcome = {
-    ok = frame.ok,
-    output = type(frame.output) == "string" and frame.output or "",
-    output_truncated = frame.output_truncated == true,
-    hint = type(frame.hint) == "string" and frame.hint or nil,
-    stats = {
-      cpu_ms = number_or(stats.cpu_ms, 0),
-      wall_ms = number_or(stats.wall_ms, 0),
-      mem_peak = number_or(stats.mem_peak, 0),
-      calls = number_or(stats.calls, 0),
-    },
-  }
-  if frame.ok then
-    outcome.value = frame.value
-    if outcome.value == nil then
-      outcome.value = json.null
-    end
-    outcome.lossy = frame.lossy == true
-    return outcome
-  end
-  local err = frame.error
-  outcome.kind = KINDS[err.kind] and err.kind or "crash"
-  outcome.line = type(err.line) == "number" and err.line or nil
-  outcome.message = compose(code, {
-    kind = outcome.kind,
-    message = type(err.message) == "string" and err.message or "the script failed",
-    line = outcome.line,
-    traceback = err.traceback,
-    hint = err.hint,
-  })
-  return outcome
-end
-
-local function failure(kind, message)
-  return { ok = false, output = "", stats = {}, error = { kind = kind, message = message } }
+-- An error's first line, without the folder of the file that raised it.
+local function short_error(err)
+  return ((tostring(err):match("^[^\n]*")):gsub("[^%s:'\"]*/([%w_%-]+%.lua:%d+:)", "%1"))
 end
 
 -- Runs `on_call` and answers the script. Null arguments arrive as nil.
-local function answer(run, id, on_call, name, args)
+local function answer(run, id, on_call, limits, name, args)
   local plain = {}
   for i, value in ipairs(args) do
     if value ~= json.null then
@@ -176,15 +96,17 @@ local function answer(run, id, on_call, name, args)
   end
   local function reply(ok, granted, ...)
     if not ok then
-      run:reply(id, false, "internal error: " .. tostring(granted):match("^[^\n]*"))
+      local text = short_error(granted):gsub("[%w_%-]+%.lua:%d+: ", "")
+      run:reply(id, false, "internal error: " .. text)
       error(granted, 0)
     elseif granted then
       local sent, _, code = run:reply(id, true, ...)
       if not sent and code == "EBIG" then
-        run:reply(id, false, "the answer is larger than 4 MiB; ask for less")
+        run:reply(id, false, ("the answer is larger than %s; ask for less"):format(
+          units.format_size(limits.reply_bytes)))
       end
     else
-      run:reply(id, false, tostring((...) or "failed"))
+      run:reply(id, false, short_error((...) or "failed"))
     end
   end
   reply(async.pcall(on_call, name, plain))
@@ -204,7 +126,7 @@ local function run_once(box, request, on_call)
     run, err = box:exec(request, function(what, id, name, args)
       if what == "call" then
         local task = async.spawn(function()
-          answer(run, id, on_call, name, args)
+          answer(run, id, on_call, request.limits, name, args)
         end, { name = "callback " .. name, detached = true })
         if not task.done then
           tasks[task] = true
@@ -215,7 +137,7 @@ local function run_once(box, request, on_call)
       end
     end)
     if not run then
-      done(failure("sandbox", "sandbox unavailable: " .. err:gsub("^%u+: ", "")))
+      done(outcome.failure("sandbox", "sandbox unavailable: " .. err:gsub("^%u+: ", "")))
     end
     return function()
       run:cancel()
@@ -224,43 +146,32 @@ local function run_once(box, request, on_call)
   end)
 end
 
----@class sandbox.Outcome
----@field ok boolean
----@field value any What the script returned; `json.null` for nothing, a list for several values.
----@field lossy boolean Something in the value has no JSON form and is named in its place.
----@field kind string When not ok: syntax, runtime, denied, timeout, memory, result, limit, crash,
---- cancelled, or sandbox (not the script's fault).
----@field message string For the model, below 2 KiB.
----@field line integer? Of the error.
----@field hint string? For an ok outcome without value whose last statement is an expression.
----@field output string What the script printed, at most 64 KiB.
----@field output_truncated boolean
----@field stats { cpu_ms: number, wall_ms: number, mem_peak: number, calls: number }
-
 --- Runs a script. If the calling task is cancelled, the script is killed.
 ---@async
 ---@param opts table
 --- `code`: the script. `args`: a value for its global `args`. `functions`: names of the functions
 --- that it may call ("proc.info" is the field of a table). `limits`: `{ wall_ms = 10000,
---- cpu_ms = 2000, memory_bytes = 64 MiB, callbacks = 100, result_bytes = 1 MiB }`.
+--- cpu_ms = 2000, memory_bytes = 64 MiB, callbacks = 100, result_bytes = 1 MiB, output_bytes =
+--- 64 KiB, args_bytes = 256 KiB, reply_bytes = 4 MiB }`, the last three being the most.
+--- `owner`: a name; where scripts must wait, those of different owners take turns.
 --- `on_call(name, args) -> true, value… | nil, err` answers a call, in a task that is cancelled
 --- when the script ends; `err` becomes an error in the script.
 ---@return sandbox.Outcome
 function Sandbox:exec(opts)
   local request = check_request(opts)
   if #opts.code > MAX_CODE_BYTES then
-    return to_outcome(opts.code, failure("limit",
+    return outcome.new(opts.code, outcome.failure("limit",
       ("the script is larger than %d bytes"):format(MAX_CODE_BYTES)))
   end
   if select(2, native_json.encode(opts.code)) then
-    return to_outcome("", failure("syntax", "the script is not valid UTF-8"))
+    return outcome.new("", outcome.failure("syntax", "the script is not valid UTF-8"))
   end
   local frame = run_once(self.box, request, opts.on_call)
   if not frame.ok and frame.error.kind == "sandbox" and (frame.stats.calls or 0) == 0 then
     -- Its process was lost, with no call made: nobody can tell that it has run before.
     frame = run_once(self.box, request, opts.on_call)
   end
-  return to_outcome(opts.code, frame)
+  return outcome.new(opts.code, frame)
 end
 
 --- Counts and process ids: `{running, queued, idle, starts, zygotes, children}`.

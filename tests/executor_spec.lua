@@ -86,6 +86,9 @@ describe("executor", function()
     assert.are.equal(record.value, metadata.value)
     assert.are.equal("looking\n", metadata.output)
     assert.are.equal(1, seen[2].measurements.callbacks)
+    for _, name in ipairs({ "duration", "cpu_ms", "wall_ms", "memory_bytes" }) do
+      assert.is_true(seen[2].measurements[name] > 0, name)
+    end
     for _, event in ipairs(seen) do
       assert.are.same({ "t1", "user", "shop", "shop", "shop@db1" }, { event.metadata.trace_id,
         event.metadata.source, event.metadata.watcher, event.metadata.domain,

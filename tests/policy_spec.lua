@@ -25,7 +25,7 @@ describe("policy", function()
   it("reads units, nested fields and changes of rules", function()
     local p = assert(parse([[return {
       name = "x", domain = "beam", node = "a@h", sample = "2s", wait = { max = "1m" },
-      execute = { wall = "1s", result = "4KiB" },
+      execute = { wall = "1s", result = "4KiB", output = "1KiB", reply = 1000 },
       rules = { mailbox_growth = { hold = "20s" }, runaway_process = { enabled = false } },
       mute = { { from = "02:00", to = "03:00", types = { "mailbox_growth" } } },
     }]]))[1]
@@ -34,6 +34,8 @@ describe("policy", function()
     assert.are.equal(1000, p.execute.wall_ms)
     assert.are.equal(2000, p.execute.cpu_ms)
     assert.are.equal(4096, p.execute.result_bytes)
+    assert.are.same({ 1024, 256 * 1024, 1000 }, { p.execute.output_bytes, p.execute.args_bytes,
+      p.execute.reply_bytes })
     assert.are.same({ hold_ms = 20000 }, p.rules.mailbox_growth)
     assert.are.same({ enabled = false }, p.rules.runaway_process)
     assert.are.equal("UTC", p.mute[1].tz)
@@ -98,6 +100,8 @@ describe("policy", function()
   wait = { min = "2m", max = "1m" },
   execute = { memroy = "1MiB" },
 }]])
+    assert.are.same({ nil, "memory must be at most 256.0 MiB" },
+      { policy.read_execute({ memory = "1GiB" }) })
     assert.is_nil(list)
     assert.are.same({
       'watchers/shop.lua:3: node "no-host" is not a node\'s name; write name@host, as node() '

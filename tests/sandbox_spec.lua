@@ -1,4 +1,5 @@
 local async = require("runtime.async")
+local jail = require("support.jail")
 local json = require("runtime.json")
 local sandbox = require("runtime.sandbox")
 local support = require("support")
@@ -6,65 +7,9 @@ local uv = require("luv")
 
 local SIGKILL = 9
 
--- False for a zombie: whoever inherited it may take its time.
-local function is_alive(pid)
-  local file = io.open(("/proc/%d/stat"):format(pid))
-  local state = file and (file:read("*a") or ""):match("%) (%a)")
-  if file then
-    file:close()
-  end
-  return state ~= nil and state ~= "Z" and state ~= "X"
-end
-
--- A case with a sandbox of its own, which is closed at the end, and whose processes must be gone.
-local function with_sandbox(body, opts)
-  return support.async(function()
-    local box = sandbox.new(opts)
-    local ok, err = async.pcall(body, box)
-    local pids = box:stats().children
-    for _, pid in ipairs(box:stats().zygotes) do
-      pids[#pids + 1] = pid
-    end
-    box:close()
-    if not ok then
-      error(err, 0)
-    end
-    for _, pid in ipairs(pids) do
-      support.wait_until(function()
-        return not is_alive(pid)
-      end, 2000, "the end of process " .. pid)
-    end
-  end)
-end
-
-local function exec(box, code, opts)
-  local request = { code = code }
-  for name, value in pairs(opts or {}) do
-    request[name] = value
-  end
-  return box:exec(request)
-end
-
--- Runs with one function `f`.
-local function exec_with(box, f, code, limits)
-  return box:exec({ code = code, functions = { "f" }, limits = limits, on_call = function(_, args)
-    return f(unpack(args, 1, 10))
-  end })
-end
-
-local function value_of(box, code, opts)
-  local outcome = exec(box, code, opts)
-  assert(outcome.ok, outcome.message)
-  return outcome.value
-end
-
-local function count_fds()
-  local count = 0
-  for _ in uv.fs_scandir_next, uv.fs_scandir("/proc/self/fd") do
-    count = count + 1
-  end
-  return count
-end
+local count_fds, exec, exec_with = jail.count_fds, jail.exec, jail.exec_with
+local is_alive = jail.is_alive
+local value_of, with_sandbox = jail.value_of, jail.with_sandbox
 
 describe("sandbox values", function()
   it("cross both ways as JSON does", with_sandbox(function(box)
@@ -402,7 +347,7 @@ describe("sandbox limits", function()
     local outcome = exec_with(box, function()
       return true, ("x"):rep(5 * 1024 ^ 2)
     end, "return { pcall(f) }")
-    assert.are.same({ false, "script:1: f: the answer is larger than 4 MiB; ask for less" },
+    assert.are.same({ false, "script:1: f: the answer is larger than 4.0 MiB; ask for less" },
       outcome.value)
     outcome = exec(box, "return 1 --" .. ("x"):rep(300 * 1024))
     assert.are.equal("limit", outcome.kind)
@@ -454,8 +399,9 @@ describe("the sandbox's processes", function()
       uv.kill(box:stats().children[1], SIGKILL)
       async.sleep(10000)
     end, "f()")
-    assert.are.equal("crash", outcome.kind)
-    assert.are.equal("the script crashed the interpreter (signal 9); simplify it", outcome.message)
+    assert.are.equal("sandbox", outcome.kind)
+    assert.matches("^sandbox unavailable: the script's process was killed; try again\n",
+      outcome.message)
     assert.are.equal(2, value_of(box, "return 2"))
   end, { pool = 0 }))
 
@@ -496,6 +442,18 @@ describe("the sandbox's processes", function()
       uv.kill(box:stats().zygotes[1], SIGKILL)
       assert.are.equal(7, select(2, task:join()))
     end))
+
+  it("are started anew when the zygote does not answer", with_sandbox(function(box)
+    assert.are.equal(1, value_of(box, "return 1"))
+    local zygote = box:stats().zygotes[1]
+    uv.kill(zygote, "sigstop")
+    local outcome = exec(box, "return 2", { limits = { wall_ms = 100 } })
+    assert.are.equal(2, outcome.value, outcome.message)
+    assert.are.equal(2, box:stats().starts)
+    support.wait_until(function()
+      return not is_alive(zygote)
+    end, 5000, "the end of the stopped zygote")
+  end, { pool = 0 }))
 
   it("end when the task that waits is cancelled", with_sandbox(function(box)
     local waiting, cancelled = false, false
@@ -618,8 +576,6 @@ end)
 describe("a sandbox on a poor system", function()
   -- Runs a script in a host whose kernel refuses something.
   local function run_refused(what)
-    local program = support.tmp_path("refuse")
-    assert.are.equal(0, os.execute("cc -o " .. program .. " tests/support/refuse.c"))
     local script = support.write_file(support.tmp_path("refused.lua"), [[
       local async = require("runtime.async")
       local sandbox = require("runtime.sandbox")
@@ -631,25 +587,38 @@ describe("a sandbox on a poor system", function()
       end)
       async.run_dry()
     ]])
-    local pipe = assert(io.popen(("%s %s %s lua %s"):format(program, what, uv.exepath(), script)))
-    local text = pipe:read("*a")
-    pipe:close()
-    os.remove(program)
+    local text = jail.read_command(("%s lua %s"):format(jail.refusing(what), script))
     os.remove(script)
     return text
   end
 
-  it("runs nothing when the kernel has no filters", function()
-    assert.are.equal("sandbox: sandbox unavailable: the kernel has no seccomp filters\n",
-      run_refused("filters"))
-  end)
+  it("runs nothing when the kernel has no filters, and says that it is not the script's fault",
+    support.async(function()
+      assert.are.equal("sandbox: sandbox unavailable: the kernel has no seccomp filters\n"
+        .. "this is not the script's fault: do not try other code\n", run_refused("filters"))
+    end))
 
-  it("runs nothing when the filter cannot be set", function()
-    assert.are.equal("sandbox: sandbox unavailable: seccomp: Invalid argument\n",
+  it("runs nothing when the filter cannot be set", support.async(function()
+    assert.matches("^sandbox: sandbox unavailable: seccomp: Invalid argument\n",
       run_refused("set"))
-  end)
+  end))
 
-  it("starts from the file beside the host when there are no files in memory", function()
-    assert.are.equal("1\n", run_refused("memory"))
-  end)
+  it("starts from the file beside the host when there are no files in memory",
+    support.async(function()
+      assert.are.equal("1\n", run_refused("memory"))
+    end))
+
+  it("bears deep recursion of C functions where the stack may not grow", support.async(function()
+    local code = "local function f() return (('x'):gsub('x', f)) end return (pcall(f))"
+    local command = "ulimit -s 8192; ulimit -Hs 8192; %s exec none -e %q"
+    assert.are.equal("false\n", jail.read_command(command:format(uv.exepath(), code)))
+  end))
+
+  it("is a FAIL of the doctor's", support.async(function()
+    local text = jail.read_command(jail.refusing("filters")
+      .. " doctor --node nowhere@localhost --timeout 100ms; echo status $?")
+    assert.matches("FAIL  sandbox  sandbox unavailable: the kernel has no seccomp filters", text, 1,
+      true)
+    assert.matches("status 1", text, 1, true)
+  end))
 end)

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
+#include <ucontext.h>
 
 #include <lauxlib.h>
 
@@ -86,7 +89,7 @@ static int refuse_argument(lua_State *L, const char *fn, int arg, CodecStatus st
     lua_pushliteral(L, "");
   }
   if (status == CODEC_TOO_BIG) {
-    lua_pushfstring(L, "%s: arguments larger than %d bytes", fn, (int)MAX_CALL_ARGS);
+    lua_pushfstring(L, "%s: arguments larger than %d bytes", fn, (int)limits.args_bytes);
   } else {
     lua_pushfstring(L, "%s: bad argument #%d (%s)", fn, arg, why);
   }
@@ -108,7 +111,7 @@ static int l_call_host(lua_State *L)
   int n = lua_gettop(L);
   CodecBuf frame = CODEC_BUF(MAX_CALL_ARGS + 512);
   codec_putf(&frame, "{\"id\":%u,\"fn\":\"%.200s\",\"args\":[", calls_made + 1, fn);
-  frame.max = frame.len + MAX_CALL_ARGS;
+  frame.max = frame.len + limits.args_bytes;
   for (int i = 1; i <= n; i++) {
     if (i > 1) {
       codec_put(&frame, ",", 1);
@@ -209,6 +212,8 @@ static _Noreturn void report_lua_error(lua_State *L, int status)
     failure.traceback = run.traceback;
     if (detail && strncmp(detail, " denied: ", 9) == 0) {
       failure.kind = "denied";
+    } else if (strcmp(message, "stack overflow") == 0) {
+      failure.hint = "a function calls itself without end or too deeply"; // which one is not known
     }
   }
   report_failure(&failure);
@@ -273,7 +278,7 @@ static int run_script(lua_State *L)
 {
   lua_settop(L, 0);
   lua_pushcfunction(L, on_error);
-  int status = luaL_loadbufferx(L, run.code, run.code_len, "=script", "t");
+  int status = load_text(L, run.code, run.code_len);
   if (status == LUA_ERRSYNTAX) {
     missing_return(L, run.code, run.code_len, run.hint, sizeof(run.hint));
   }
@@ -308,6 +313,9 @@ static void read_limits(lua_State *L, int request)
   limits.cpu_ms = number_field(L, table, "cpu_ms", 1);
   limits.memory_bytes = (size_t)number_field(L, table, "memory_bytes", 1);
   limits.result_bytes = (size_t)number_field(L, table, "result_bytes", 1);
+  limits.output_bytes = (size_t)number_field(L, table, "output_bytes", 0);
+  limits.args_bytes = (size_t)number_field(L, table, "args_bytes", 1);
+  limits.args_bytes = limits.args_bytes < MAX_CALL_ARGS ? limits.args_bytes : MAX_CALL_ARGS;
   limits.calls = (unsigned)number_field(L, table, "calls", 0);
 }
 
@@ -332,6 +340,9 @@ static int prepare(lua_State *L)
     environment_add(L, lua_tostring(L, -1), l_call_host);
     lua_pop(L, 1);
   }
+#ifdef WORKER_PROBE
+  probe_add(L);
+#endif
   lua_getfield(L, request, "args");
   if (lua_isnil(L, -1)) {
     lua_pushlightuserdata(L, NULL);
@@ -357,12 +368,11 @@ static int on_panic(lua_State *L)
   _exit(EXIT_NO_REPORT);
 }
 
-_Noreturn void child_main(lua_State *L)
+static lua_State *state_to_run;
+
+static _Noreturn void run_jailed(void)
 {
-  lua_atpanic(L, on_panic);
-  if (lua_cpcall(L, prepare, NULL) != 0 || !run.code) {
-    _exit(EXIT_BAD_REQUEST);
-  }
+  lua_State *L = state_to_run;
   jail_limit_cpu(limits.cpu_ms);
   clocks_start(L);
   if (!jail_close()) {
@@ -375,4 +385,34 @@ _Noreturn void child_main(lua_State *L)
   heap.cap = heap.used + limits.memory_bytes;
   int status = lua_cpcall(L, run_script, NULL);
   report_lua_error(L, status);
+}
+
+// Goes on with run_jailed() on a stack that is large enough, where the system's limit is too low.
+static void change_stack(void)
+{
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= WORKER_STACK) {
+    return;
+  }
+  static ucontext_t context;
+  void *stack = mmap(NULL, WORKER_STACK, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+  if (stack == MAP_FAILED || getcontext(&context) != 0) {
+    return;
+  }
+  context.uc_stack.ss_sp = stack;
+  context.uc_stack.ss_size = WORKER_STACK;
+  makecontext(&context, run_jailed, 0);
+  setcontext(&context);
+}
+
+_Noreturn void child_main(lua_State *L)
+{
+  lua_atpanic(L, on_panic);
+  if (lua_cpcall(L, prepare, NULL) != 0 || !run.code) {
+    _exit(EXIT_BAD_REQUEST);
+  }
+  state_to_run = L;
+  change_stack();
+  run_jailed();
 }

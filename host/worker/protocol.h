@@ -38,6 +38,7 @@ typedef struct ControlMessage {
 
 #define MAX_FRAME (16u << 20)
 #define MAX_CODE (256u << 10)
+// The limits of a request may be lower than these three, not higher.
 #define MAX_CALL_ARGS (256u << 10) // JSON of one call's arguments
 #define MAX_REPLY (4u << 20)       // JSON of one call's answer
 #define MAX_OUTPUT (64u << 10)     // printed text
@@ -46,6 +47,8 @@ typedef struct ControlMessage {
 #define MAX_VALUES 200000
 #define MAX_DEPTH 32
 #define DECODE_DEPTH 64
+
+#define WORKER_STACK (256ul << 20) // of C, as much as the deepest recursion of a script needs
 
 #define EXIT_BAD_REQUEST 2
 #define EXIT_NO_REPORT 3

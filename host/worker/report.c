@@ -119,7 +119,8 @@ char *wait_for_reply(size_t *len)
 
 void output_add(const char *text, size_t len)
 {
-  size_t room = sizeof(output) - output_len;
+  size_t max = limits.output_bytes < sizeof(output) ? limits.output_bytes : sizeof(output);
+  size_t room = max - output_len;
   if (len > room) {
     len = room;
     output_truncated = true;

@@ -20,7 +20,7 @@ static bool compiles(lua_State *L, const char *before, const char *code, size_t 
   }
   memcpy(text, before, before_len);
   memcpy(text + before_len, code, len);
-  bool ok = luaL_loadbufferx(L, text, before_len + len, "=script", "t") == 0;
+  bool ok = load_text(L, text, before_len + len) == 0;
   free(text);
   lua_pop(L, 1);
   return ok;
@@ -31,6 +31,60 @@ static bool is_space(char c)
   return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ';';
 }
 
+// The length of the long bracket `[==[ … ]==]` at `at`, all of the rest if it does not end; 0 when
+// there is none.
+static size_t long_bracket(const char *at, const char *end)
+{
+  const char *p = at + 1;
+  while (p < end && *p == '=') {
+    p++;
+  }
+  if (at == end || *at != '[' || p == end || *p != '[') {
+    return 0;
+  }
+  size_t level = (size_t)(p - at) - 1;
+  for (p++; p < end; p++) {
+    size_t n = 0;
+    while (*p == ']' && n < level && p + 1 + n < end && p[1 + n] == '=') {
+      n++;
+    }
+    if (*p == ']' && n == level && p + 1 + n < end && p[1 + n] == ']') {
+      return (size_t)(p + n + 2 - at);
+    }
+  }
+  return (size_t)(end - at);
+}
+
+// The length of the quoted string at `at`.
+static size_t quoted(const char *at, const char *end)
+{
+  const char *p = at + 1;
+  while (p < end && *p != *at && *p != '\n') {
+    p += *p == '\\' && p + 1 < end ? 2 : 1;
+  }
+  return (size_t)(p < end ? p + 1 - at : end - at);
+}
+
+// Puts spaces in place of the comments.
+static void blank_comments(char *text, size_t len)
+{
+  const char *end = text + len;
+  for (char *p = text; p < end;) {
+    size_t n = 1;
+    if (*p == '"' || *p == '\'') {
+      n = quoted(p, end);
+    } else if (*p == '[' && long_bracket(p, end)) {
+      n = long_bracket(p, end);
+    } else if (*p == '-' && p + 1 < end && p[1] == '-') {
+      n = p + 2 < end ? long_bracket(p + 2, end) : 0;
+      n = n ? n + 2 : strcspn(p, "\n"); // the text ends with a NUL
+      n = n < (size_t)(end - p) ? n : (size_t)(end - p);
+      memset(p, ' ', n);
+    }
+    p += n;
+  }
+}
+
 static bool ends_with_return(const char *code, size_t len)
 {
   while (len > 0 && is_space(code[len - 1])) {
@@ -39,7 +93,8 @@ static bool ends_with_return(const char *code, size_t len)
   return len >= 6 && memcmp(code + len - 6, "return", 6) == 0;
 }
 
-void missing_return(lua_State *L, const char *code, size_t len, char *hint, size_t size)
+// As missing_return, in a text without comments.
+static void find_last(lua_State *L, const char *code, size_t len, char *hint, size_t size)
 {
   size_t end = len;
   while (end > 0 && is_space(code[end - 1])) {
@@ -60,12 +115,27 @@ void missing_return(lua_State *L, const char *code, size_t len, char *hint, size
     }
     size_t line = strcspn(code + i, "\n");
     line = line < end - i ? line : end - i;
+    while (is_space(code[i + line - 1])) {
+      line--;
+    }
     if (strncmp(code + i, "print", 5) != 0) {
       snprintf(hint, size,
                "the last statement is an expression; to get its value write: return %.*s%s",
                line < 80 ? (int)line : 80, code + i, line < 80 ? "" : "...");
     }
     return;
+  }
+}
+
+void missing_return(lua_State *L, const char *code, size_t len, char *hint, size_t size)
+{
+  char *text = malloc(len + 1);
+  if (text) {
+    memcpy(text, code, len);
+    text[len] = '\0';
+    blank_comments(text, len);
+    find_last(L, text, len, hint, size);
+    free(text);
   }
 }
 

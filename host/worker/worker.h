@@ -24,9 +24,15 @@ typedef struct Heap {
   size_t peak;
   size_t floor; // used before the script began
   bool hit;
+  bool loading; // text is being compiled
 } Heap;
 
 extern Heap heap;
+
+// luaL_loadbufferx() of a script's text. The parser of this LuaJIT may read an instruction past the
+// end of its array, or one that was never written: while it works, blocks are followed by zeros and
+// new memory is zero, which is an instruction that means nothing to it.
+int load_text(lua_State *L, const char *text, size_t len);
 
 // Builds the restricted state; NULL when memory is out.
 lua_State *environment_new(void);
@@ -65,6 +71,8 @@ typedef struct Limits {
   double cpu_ms;
   size_t memory_bytes;
   size_t result_bytes;
+  size_t output_bytes;
+  size_t args_bytes;
   unsigned calls;
 } Limits;
 
@@ -118,5 +126,12 @@ int tail_call_line(const char *code, size_t len, const char *fn);
 
 // Runs one script on the channel and exits.
 _Noreturn void child_main(lua_State *L);
+
+// --- tests/support/probe.c
+
+#ifdef WORKER_PROBE
+// Adds what the specs try the jail with. Never in a program that is installed.
+void probe_add(lua_State *L);
+#endif
 
 #endif
