@@ -135,7 +135,7 @@ end
 
 local function is_writing(row)
   local where = row.current_function or ""
-  return where:find("^prim_inet:send_recv_reply/") and row.status == "waiting"
+  return where:find("^prim_inet:send") and row.status == "waiting"
     or row.status == "suspended" and (where:find(":port_command/", 1, true)
       or where:find("^prim_inet:")) or false
 end

@@ -113,6 +113,7 @@ IsWaiting = fun
     M =:= erlang orelse M =:= erts_internal;
   ({status, suspended}, {current_function, {prim_inet, _, _}}) -> true;
   ({status, waiting}, {current_function, {prim_inet, send_recv_reply, _}}) -> true;
+  ({status, waiting}, {current_function, {prim_inet, send, _}}) -> true; % from OTP 26 on
   (_, _) -> false
 end,
 Look = fun(Q, On) ->

@@ -114,12 +114,9 @@ describe("the sweep's supervisors", function()
     local n = node.start({ name = "supsweep1", args = { "+S", "2:2" } })
     local ctx = attach(n, { patience_ms = 150, grace_ms = 100 })
     ctx.pass()
-    -- Such a conversion of OTP 25 holds its scheduler for a second, again and again.
     n:eval([[
       fl_sup:start(shop_sup, [{a, worker}, {b, {sup, sub_sup, []}}]),
-      spawn(fun() -> register(hog, self()), link(whereis(shop_sup)),
-        (fun Hog() -> catch list_to_integer(lists:duplicate(400000, $9)), Hog() end)() end),
-      timer:sleep(200).]])
+      fl_sick:hog(hog, [whereis(shop_sup)]), timer:sleep(200).]])
     local found
     for _ = 1, 5 do
       found = ctx.pass()
