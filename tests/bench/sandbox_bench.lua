@@ -1,5 +1,6 @@
 -- The sandbox: what a script costs, against a bare fork and exec and against an unsafe Lua state in
--- this process; and how fast scripts are, against LuaJIT's own interpreter.
+-- this process; and how fast scripts are, against LuaJIT's own interpreter. Of several rounds each
+-- the best one counts: other programs on the machine can only make one slower.
 
 local async = require("runtime.async")
 local ffi = require("ffi")
@@ -7,8 +8,8 @@ local sandbox = require("runtime.sandbox")
 local support = require("support")
 local uv = require("luv")
 
-local RUNS = 2000
-local SPAWNS = 300
+local RUNS = 500 -- of a round
+local SPAWNS = 100
 local ROUNDS = 9
 
 local SCRIPTS = {
@@ -51,13 +52,20 @@ local function percentiles(samples)
 end
 
 local function measure(count, run)
-  local samples = {}
-  for i = 1, count do
-    local started = now_us()
-    run()
-    samples[i] = now_us() - started
+  local best, best_95 = math.huge, nil
+  for _ = 1, ROUNDS do
+    local samples = {}
+    for i = 1, count do
+      local started = now_us()
+      run()
+      samples[i] = now_us() - started
+    end
+    local us, us_95 = percentiles(samples)
+    if us < best then
+      best, best_95 = us, us_95
+    end
   end
-  return percentiles(samples)
+  return best, best_95
 end
 
 local function exec(box, callbacks, owner)
@@ -99,8 +107,8 @@ local function run_unsafe()
 end
 jit.off(run_unsafe)
 
--- Executions a second from several watchers at a time.
-local function rate(box, watchers)
+-- Executions a second from several watchers at a time, in one round.
+local function rate_once(box, watchers)
   local left = 2 * RUNS
   local function work(owner)
     while left > 0 do
@@ -116,6 +124,14 @@ local function rate(box, watchers)
     assert(task:join())
   end
   return 2 * RUNS / (now_us() - started) * 1e6
+end
+
+local function rate(box, watchers)
+  local best = 0
+  for _ = 1, ROUNDS do
+    best = math.max(best, rate_once(box, watchers))
+  end
+  return best
 end
 
 local function private_kib(pid)
@@ -157,7 +173,7 @@ local function in_luajit(script)
   return assert(took, "no luajit"), result
 end
 
--- The least of several runs each, in turns: other programs can only make one slower.
+-- The least of several runs each, in turns.
 local function compare(box, script)
   local ours, theirs = math.huge, math.huge
   for _ = 1, ROUNDS do
