@@ -10,6 +10,9 @@
 %% Opts: port, slow (consumers that do not read), churn_per_s, publish_per_s. Returns when all that
 %% stays is connected; the rest goes on for as long as the node lives.
 start(Opts) ->
+    %% Who does not read for this long gives up by itself.
+    ok = application:load(amqp_client),
+    ok = application:set_env(amqp_client, gen_server_call_timeout, infinity),
     {ok, _} = application:ensure_all_started(amqp_client),
     Starter = self(),
     spawn(fun() ->
