@@ -13,23 +13,27 @@ local M = {}
 ---@field output? integer
 ---@field cache_read? integer
 ---@field cache_write? integer
+---@field reasoning? integer Part of `output`.
 
 ---@class providers.Call
 ---@field id? string
 ---@field name string
 ---@field args? table Arguments that came decoded.
 ---@field args_text? string Arguments as JSON text; "" is `{}`.
+---@field origin? table What the same provider wants back with the call in the conversation.
 
 ---@class providers.Answer
 ---@field calls providers.Call[]
 ---@field text string What the model wrote beside calls, without its reasoning.
 ---@field stop? string The provider's own word.
----@field stop_class? "tool"|"end"|"length"|"context"|"filter"|"refusal" nil: unknown.
+---@field stop_class? "tool"|"end"|"length"|"context"|"filter"|"refusal"|"bad_call"|"fault"
+--- nil: unknown.
 ---@field stop_note? string Why, in the provider's words.
 ---@field usage providers.Usage
 ---@field model? string
 ---@field request_id? string
 ---@field complete boolean The provider has said that this is all.
+---@field ended? boolean The call is whole, but more may follow until the stream ends.
 ---@field failure? providers.Failure That the provider reported inside its answer.
 
 --- An answer of which nothing is known yet.
@@ -43,6 +47,8 @@ local STOP_FAILURES = {
   context = { "context_length", "the conversation does not fit into the model's context" },
   filter = { "content_filter", "the answer was filtered" },
   refusal = { "refusal", "the model refused" },
+  bad_call = { "bad_tool_call", "the model's call is none that it may make" },
+  fault = { "server", "the provider stopped the model" },
 }
 
 local function fail(answer, kind, message)
@@ -119,6 +125,7 @@ function M.judge(answer)
     tool = call.name,
     args = args,
     id = call.id,
+    origin = call.origin,
     text = answer.text,
     stop = answer.stop,
     usage = answer.usage,
