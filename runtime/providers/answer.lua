@@ -13,7 +13,7 @@ local M = {}
 ---@field output? integer
 ---@field cache_read? integer
 ---@field cache_write? integer
----@field reasoning? integer Part of `output`.
+---@field reasoning? integer Those of the output that no one sees.
 
 ---@class providers.Call
 ---@field id? string
@@ -33,7 +33,6 @@ local M = {}
 ---@field model? string
 ---@field request_id? string
 ---@field complete boolean The provider has said that this is all.
----@field ended? boolean The call is whole, but more may follow until the stream ends.
 ---@field failure? providers.Failure That the provider reported inside its answer.
 
 --- An answer of which nothing is known yet.

@@ -2,6 +2,7 @@
 --- bedrock_answer.lua.
 
 local aws_credentials = require("runtime.providers.aws_credentials")
+local aws_machine = require("runtime.providers.aws_machine")
 local bedrock_answer = require("runtime.providers.bedrock_answer")
 local exchange = require("runtime.providers.exchange")
 local failures = require("runtime.providers.failure")
@@ -90,14 +91,16 @@ function M.new(options, env)
     region = region,
     base = address_of(options, env, region),
     bearer = bearer:match("^%s*(.-)%s*$"),
+    machine = aws_machine.new(env),
     tool_choice = options.tool_choice or (is_of(options.model, FORCED) and "any" or "auto"),
     caches = either(options.prompt_cache, is_of(options.model, CACHED)),
   }, aws_bedrock_mt)
 end
 
---- True when a request can be authorised.
+--- True when a request can be authorised, as far as that is known without asking the machine.
 function AwsBedrock:has_key()
-  return self.bearer ~= "" or aws_credentials.find(self.options, self.env) ~= nil
+  return self.bearer ~= "" or self.machine:is_container()
+    or aws_credentials.find(self.options, self.env) ~= nil
 end
 
 --- Texts that must be in no message.
@@ -222,8 +225,26 @@ local function signature_of(self, call, keys, headers, wall_ms)
   }, keys)
 end
 
+-- What is configured, else what the machine has.
+function AwsBedrock:find_keys(timeout_ms, wall_ms)
+  local keys, err, code = aws_credentials.find(self.options, self.env)
+  if keys or code ~= "ENONE" then
+    return keys, err and failures.new("auth", err)
+  end
+  local failure
+  keys, failure = self.machine:get(timeout_ms, wall_ms)
+  if not keys then
+    failure.message = failures.clean(err .. "; " .. failure.message)
+    -- Where there is no such server, waiting does not help.
+    if failure.kind == "connect" or failure.kind == "timeout" then
+      failure.kind, failure.retryable = "auth", false
+    end
+  end
+  return keys, failure
+end
+
 --- Adds the headers that authorise the call.
-function AwsBedrock:authorize(call, _, wall_ms)
+function AwsBedrock:authorize(call, timeout_ms, wall_ms)
   local own = {
     ["content-type"] = "application/json",
     accept = self.options.stream and "application/vnd.amazon.eventstream" or "application/json",
@@ -232,9 +253,9 @@ function AwsBedrock:authorize(call, _, wall_ms)
   if self.bearer ~= "" then
     headers = { { "authorization", "Bearer " .. self.bearer } }
   else
-    local keys, err = aws_credentials.find(self.options, self.env)
+    local keys, failure = self:find_keys(timeout_ms, wall_ms)
     if not keys then
-      return nil, failures.new("auth", err)
+      return nil, failure
     end
     call.keys = keys
     call.secrets = { keys.secret_access_key, keys.access_key_id, keys.session_token }
@@ -251,6 +272,8 @@ end
 function AwsBedrock:renew(failure, call)
   if not call.keys or (failure.http ~= 403 and failure.http ~= 401) then
     return false
+  elseif self.machine:drop(call.keys) then
+    return failure.kind == "auth"
   end
   local keys = aws_credentials.find(self.options, self.env)
   return keys ~= nil and (keys.access_key_id ~= call.keys.access_key_id

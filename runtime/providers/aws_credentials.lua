@@ -1,4 +1,5 @@
---- Credentials for AWS: from the options, the environment, or the shared credentials file.
+--- Credentials for AWS from the options, the environment, or the shared credentials file. Those
+--- that the machine itself has: aws_machine.lua.
 ---
 --- They are looked for with each request, so that what another program has renewed is used at once.
 --- When an option holds any of them, the environment is not mixed in.
@@ -72,38 +73,43 @@ local function checked(id, secret, token, where)
   return keys
 end
 
-local function from_file(profile, env)
+-- A profile that was named must exist; that nobody has set one up is no mistake.
+local function from_file(profile, env, is_named)
   local path = env("AWS_SHARED_CREDENTIALS_FILE")
     or (env("HOME") or "") .. "/.aws/credentials"
   local text, err = read_file(path)
   if not text then
-    return nil, "no credentials: neither options nor AWS_ACCESS_KEY_ID are set, and " .. err
+    return nil, "no credentials: neither options nor AWS_ACCESS_KEY_ID are set, and " .. err,
+      not is_named and "ENONE" or nil
   end
   local where = ("the profile %q in %s"):format(profile, path)
   local keys = M.parse(text, profile)
   if not keys then
-    return nil, "no credentials: there is not " .. where
+    return nil, "no credentials: there is not " .. where, not is_named and "ENONE" or nil
   end
   return checked(keys.aws_access_key_id, keys.aws_secret_access_key, keys.aws_session_token, where)
 end
 
---- The credentials as they are now.
+--- The credentials as they are now, as far as they are on this machine's disk.
 ---@param options { access_key_id?: string, secret_access_key?: string, session_token?: string,
 --- profile?: string }
 ---@param env fun(name: string): string?
 ---@return aws_credentials.Keys?
 ---@return string? err
+---@return string? code "ENONE": nothing is configured; nil where something is, and is wrong.
 function M.find(options, env)
   if options.access_key_id or options.secret_access_key or options.session_token then
     return checked(options.access_key_id, options.secret_access_key, options.session_token,
       "options")
   elseif options.profile then
-    return from_file(options.profile, env)
+    return from_file(options.profile, env, true)
   elseif is_set(env("AWS_ACCESS_KEY_ID")) then
     return checked(env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY"),
       env("AWS_SESSION_TOKEN"), "the environment")
+  elseif is_set(env("AWS_PROFILE")) then
+    return from_file(env("AWS_PROFILE"), env, true)
   end
-  return from_file(env("AWS_PROFILE") or "default", env)
+  return from_file("default", env, false)
 end
 
 return M

@@ -93,7 +93,6 @@ local function take_stop(reason, answer)
   answer.stop = text_or_nil(reason)
   answer.stop_class = answer.stop and (STOP_CLASS[answer.stop] or "fault")
   answer.stop_note = answer.stop
-  answer.ended = answer.stop ~= nil
 end
 
 local function add_call(use, args_text, answer)
@@ -116,7 +115,7 @@ function M:read(body, answer) -- luacheck: no unused args
       add_call(block.toolUse, nil, answer)
     end
   end
-  answer.complete = answer.ended
+  answer.complete = answer.stop ~= nil
 end
 
 local ON_EVENT = {}
@@ -159,7 +158,7 @@ end
 
 function ON_EVENT.metadata(_, event, answer)
   take_usage(event.usage, answer)
-  answer.complete = answer.ended == true
+  answer.complete = answer.stop ~= nil
 end
 
 local function take_failure(name, message, answer)
@@ -171,6 +170,7 @@ end
 
 --- Takes the events of a stream.
 ---@return fun(body: table, name: string?, headers: table?)
+---@return fun() finish Without the counts, the answer is whole all the same.
 function M:decoder(answer) -- luacheck: no unused args
   local state = { blocks = {}, order = {} }
   return function(body, name, headers)
@@ -183,6 +183,8 @@ function M:decoder(answer) -- luacheck: no unused args
     if take then
       take(state, body, answer)
     end
+  end, function()
+    answer.complete = answer.stop ~= nil
   end
 end
 

@@ -5,8 +5,9 @@
 ---   provider.model                     the configured model
 ---   provider.options                   its checked options (COMMON below and its own)
 ---   provider:request(request)          -> { url, headers = list, body = table } | nil, failure
----   provider:decoder(answer)           -> fn(body, name, headers): takes stream events, fills in
----                                      the answer; `headers` are those of a binary frame
+---   provider:decoder(answer)           -> fn(event, name, headers), finish?: takes stream events,
+---                                      fills in the answer; `headers` are those of a binary frame,
+---                                      `finish` is called when the stream is over
 ---   provider:read(body, answer)        the same for a plain body
 ---   provider:read_error(body, failure, headers)  makes a status' failure more exact by the
 ---                                      decoded body ({} when it is no JSON)
@@ -50,15 +51,14 @@ M.COMMON = {
   extra = { type = "table" },
 }
 
---- The options of a provider: the common ones and its own.
----@param own? table<string, table>
-function M.with_common(own)
+--- The options of a provider: the common ones and its own, which win.
+---@param ... table<string, table>
+function M.with_common(...)
   local options = {}
-  for name, option in pairs(M.COMMON) do
-    options[name] = option
-  end
-  for name, option in pairs(own or {}) do
-    options[name] = option
+  for _, own in ipairs({ M.COMMON, ... }) do
+    for name, option in pairs(own) do
+      options[name] = option
+    end
   end
   return options
 end
@@ -87,10 +87,13 @@ local Reader = {}
 local reader_mt = { __index = Reader }
 
 -- Takes the answer apart as it comes. Status and type decide how, before anything is read.
-local function new_reader(provider, asked_stream)
-  local self = { provider = provider, answer = answers.new(), pieces = {} }
-  self.asked = asked_stream and (provider.framing or "sse") or nil
-  return setmetatable(self, reader_mt)
+local function new_reader(provider)
+  return setmetatable({
+    provider = provider,
+    asked = provider.options.stream and (provider.framing or "sse") or nil,
+    answer = answers.new(),
+    pieces = {},
+  }, reader_mt)
 end
 
 function Reader:on_headers(status, headers)
@@ -105,10 +108,20 @@ function Reader:begin(bytes)
   local is_good = self.status >= 200 and self.status < 300
   local kind = is_good and framing.of(self.headers["content-type"], self.asked, bytes)
   if kind then
-    local decode = self.provider:decoder(self.answer)
+    local decode
+    decode, self.finish_decoding = self.provider:decoder(self.answer)
     self.parser = framing.parser(kind, function(event)
       self:on_event(decode, event)
     end)
+  end
+end
+
+-- The decoder's last word: what a stream leaves open until it is over.
+function Reader:end_stream()
+  local finish = self.finish_decoding
+  self.finish_decoding = nil
+  if finish and not self.answer.failure and not pcall(finish) then
+    self.answer.failure = failures.new("parse", "the stream has an unexpected shape")
   end
 end
 
@@ -158,8 +171,8 @@ end
 function Reader:finish_stream(err, code)
   self.ending = true
   self.parser:finish()
+  self:end_stream()
   local answer = self.answer
-  answer.complete = answer.complete or answer.ended == true
   if not answer.complete and not answer.failure and err then
     answer.failure = failures.from_transport(code, err)
     answer.failure.usage = answer.usage
@@ -264,7 +277,7 @@ local function ask(provider, request, deadline, wall_ms)
       return clean(why, provider, call)
     end
   end
-  local reader = new_reader(provider, provider.options.stream)
+  local reader = new_reader(provider)
   local response, err, code = send(provider, call, reader, deadline:left_ms())
   local result, why = reader:finish(response, err, code, wall_ms)
   if why then

@@ -1,7 +1,7 @@
 --- The wire format of Gemini models: answers and errors. Requests: gemini.lua.
 ---
---- Each chunk of a stream has the shape of a whole answer, and the last counts of tokens are the
---- right ones, so a stream is read to its end. A call comes whole in one chunk, unless pieces were
+--- Each chunk of a stream has the shape of a whole answer; the last has the reason why the model
+--- stopped and the final counts of tokens. A call comes whole in one chunk, unless pieces were
 --- asked for (`streamFunctionCallArguments`): those are put together where they are plain members
 --- of the arguments.
 
@@ -115,19 +115,19 @@ local function take_parts(state, parts, answer)
   end
 end
 
-local function take_stop(candidate, answer)
+local function take_stop(state, candidate, answer)
   local reason = candidate.finishReason
   reason = type(reason) == "number" and (STOP_NAMES[reason] or tostring(reason)) or reason
   if text_or_nil(reason) and reason ~= "FINISH_REASON_UNSPECIFIED" then
-    answer.stop, answer.ended = reason, true
+    answer.stop, state.ended = reason, true
     answer.stop_class = STOP_CLASS[reason] or (reason:find("^IMAGE_") and "filter") or "fault"
     answer.stop_note = text_or_nil(candidate.finishMessage) or reason
   end
 end
 
 -- A call of which the last piece never came must not run.
-local function check_open(state, answer)
-  if answer.ended and state.open then
+local function check_open(state)
+  if state.ended and state.open then
     state.open.args_text = "?"
   end
 end
@@ -182,9 +182,9 @@ local function take_failure(err, answer)
 end
 
 -- A prompt that is blocked has no candidates.
-local function take_feedback(feedback, answer)
+local function take_feedback(state, feedback, answer)
   if type(feedback) == "table" and text_or_nil(feedback.blockReason) then
-    answer.stop, answer.stop_class, answer.ended = feedback.blockReason, "filter", true
+    answer.stop, answer.stop_class, state.ended = feedback.blockReason, "filter", true
     answer.stop_note = text_or_nil(feedback.blockReasonMessage) or feedback.blockReason
   end
 end
@@ -197,13 +197,14 @@ local function take(state, body, answer)
   answer.model = text_or_nil(body.modelVersion) or answer.model
   answer.request_id = answer.request_id or text_or_nil(body.responseId)
   take_usage(body.usageMetadata, answer)
-  take_feedback(body.promptFeedback, answer)
+  take_feedback(state, body.promptFeedback, answer)
   local candidate = type(body.candidates) == "table" and body.candidates[1]
   if candidate then
     take_parts(state, (candidate.content or {}).parts, answer)
-    take_stop(candidate, answer)
+    take_stop(state, candidate, answer)
   end
-  check_open(state, answer)
+  check_open(state)
+  answer.complete = state.ended == true and type(body.usageMetadata) == "table"
 end
 
 --- The methods of a provider that read this format.
@@ -211,10 +212,13 @@ M.METHODS = {}
 
 --- Takes the events of a stream.
 ---@return fun(body: table)
+---@return fun() finish
 function M.METHODS:decoder(answer)
   local state = { model = self.model }
   return function(body)
     take(state, body, answer)
+  end, function()
+    answer.complete = state.ended == true
   end
 end
 
@@ -224,7 +228,7 @@ function M.METHODS:read(body, answer)
   for _, chunk in ipairs(body[1] and body or { body }) do
     take(state, chunk, answer)
   end
-  answer.complete = answer.ended == true
+  answer.complete = state.ended == true
 end
 
 --- Makes the failure of a status more exact by the error in its body.

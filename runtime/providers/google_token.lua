@@ -215,12 +215,7 @@ function Source:get(timeout_ms, wall_ms)
   elseif type(failure) ~= "table" then
     return nil, failures.new("timeout", "no access token: " .. tostring(failure))
   end
-  -- Several requests may share this failure, and each changes its own.
-  local own = {}
-  for name, value in pairs(failure) do
-    own[name] = value
-  end
-  return nil, own
+  return nil, failures.copy(failure)
 end
 
 --- Drops a token that a server has refused.

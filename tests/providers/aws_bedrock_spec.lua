@@ -95,7 +95,8 @@ describe("the request to aws-bedrock", function()
   it("sends and signs a session token", clouds.with_server({
     replies = { WAIT },
   }, function(server)
-    local keys = { access_key_id = "AKIDTEMP", secret_access_key = "s-1", session_token = "to/ken=" }
+    local keys = { access_key_id = "AKIDTEMP", secret_access_key = "s-1",
+      session_token = "to/ken=" }
     local options = { region = "eu-central-1" }
     for name, value in pairs(keys) do
       options[name] = value

@@ -1,12 +1,12 @@
 -- Every recorded answer of Google's and Amazon's models, served from loopback whole and in pieces:
--- those in tests/providers/recordings, and further ones (see BEAMLENS_CASES).
+-- those in tests/providers/clouds, and further ones (see BEAMLENS_CASES).
 
 local clients = require("runtime.clients")
 local exchanges = require("support.exchanges")
 local support = require("support")
 
 local CASES = (os.getenv("BEAMLENS_CASES") or "../shared/cases") .. "/cassettes"
-local OWN = "tests/providers/recordings"
+local OWN = "tests/providers/clouds"
 local PREFIXES = { "gemini", "vertex", "bedrock" }
 
 local CLIENTS = {

@@ -198,8 +198,8 @@ local function send_stream(client, reply, text)
     ["request-id"] = "req_test",
     ["transfer-encoding"] = "chunked",
   }, reply.headers)))
-  local sizes = type(reply.chunk_bytes) == "number" and { reply.chunk_bytes } or reply.chunk_bytes
-    or ODD_SIZES
+  local sizes = reply.chunk_bytes or ODD_SIZES
+  sizes = type(sizes) == "table" and sizes or { sizes }
   if reply.cut then
     text = text:sub(1, math.floor(#text * 0.6))
   end
