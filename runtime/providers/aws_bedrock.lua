@@ -249,6 +249,11 @@ function AwsBedrock:authorize(call, timeout_ms, wall_ms)
     ["content-type"] = "application/json",
     accept = self.options.stream and "application/vnd.amazon.eventstream" or "application/json",
   }
+  -- The user's values win, and what is sent is what is signed.
+  for name, value in pairs(self.options.headers or {}) do
+    local lower = name:lower()
+    own[lower] = own[lower] and value
+  end
   local headers
   if self.bearer ~= "" then
     headers = { { "authorization", "Bearer " .. self.bearer } }

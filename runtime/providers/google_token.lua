@@ -31,13 +31,14 @@ local Source = {}
 local source_mt = { __index = Source }
 
 --- Creates a source of tokens. Nothing is read before the first is wanted.
----@param opts { credentials?: string|table, env: fun(name: string): string?,
+---@param opts { credentials?: string|table, env: fun(name: string): string?, ca_file?: string,
 --- now_ms?: fun(): number }
 ---@return google_token.Source
 function M.new(opts)
   local self = setmetatable({
     given = opts.credentials,
     env = opts.env,
+    ca_file = opts.ca_file,
     now_ms = opts.now_ms or async.now_ms,
   }, source_mt)
   self.flight = single_flight.new(function(wall_ms)
@@ -132,7 +133,7 @@ local function read_token(response)
   return body
 end
 
-local function ask_server(credentials, wall_ms)
+local function ask_server(credentials, ca_file, wall_ms)
   local body, err = grant_of(credentials, wall_ms)
   if not body then
     return nil, failures.new("auth", err)
@@ -142,6 +143,7 @@ local function ask_server(credentials, wall_ms)
     url = credentials.token_uri or TOKEN_URI,
     headers = { "content-type: application/x-www-form-urlencoded" },
     body = body,
+    ca_file = ca_file,
     timeout_ms = FETCH_MS,
     max_body_bytes = MAX_BODY,
   })
@@ -188,7 +190,7 @@ function Source:fetch(wall_ms)
   if credentials.type == "metadata" then
     body, failure = ask_metadata(self.env("GCE_METADATA_HOST") or "metadata.google.internal")
   else
-    body, failure = ask_server(credentials, wall_ms)
+    body, failure = ask_server(credentials, self.ca_file, wall_ms)
   end
   if not body then
     return nil, failure

@@ -56,7 +56,8 @@ function M.new(options, env)
     model = options.model,
     project = options.project_id or env("GOOGLE_CLOUD_PROJECT"),
     location = options.location or env("GOOGLE_CLOUD_LOCATION"),
-    source = google_token.new({ credentials = options.credentials, env = env }),
+    source = google_token.new({ credentials = options.credentials, env = env,
+      ca_file = options.ca_file }),
   }, vertex_ai_mt)
 end
 

@@ -107,6 +107,18 @@ describe("the request to aws-bedrock", function()
     assert.are.equal(expected_signature(server, sent, keys), sent.headers.authorization)
   end))
 
+  it("signs the user's headers where they take the place of ours", clouds.with_server({
+    replies = { WAIT },
+  }, function(server)
+    assert(registry_of(server, { headers = { ["Content-Type"] = "application/json; charset=utf-8",
+      ["X-Trace"] = "t" } }, nil, { clock = clock() }):decide(nil, clouds.request()))
+    local sent = server.requests[1]
+    assert.are.equal("application/json; charset=utf-8", sent.headers["content-type"])
+    assert.are.equal("t", sent.headers["x-trace"])
+    assert.are.equal(expected_signature(server, sent, { access_key_id = "AKIDEXAMPLE",
+      secret_access_key = "secret-0123456789" }), sent.headers.authorization)
+  end))
+
   it("asks for a stream by another address", clouds.with_server({
     replies = { WAIT },
   }, function(server)
