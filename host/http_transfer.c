@@ -121,7 +121,8 @@ static void on_deadline(uv_timer_t *timer)
   t->multi->after_turn(t->multi);
 }
 
-// Our loopback list, before the user's own.
+// What no proxy can reach for us: this machine, and the cloud's servers beside it. Before the
+// user's own list.
 static void no_proxy_list(char *list, size_t size)
 {
   const char *own = getenv("no_proxy");
@@ -130,7 +131,9 @@ static void no_proxy_list(char *list, size_t size)
     snprintf(list, size, "*");
     return;
   }
-  snprintf(list, size, "localhost,127.0.0.1,127.0.0.0/8,::1%s%s", own ? "," : "", own ? own : "");
+  snprintf(list, size,
+           "localhost,127.0.0.1,127.0.0.0/8,::1,169.254.0.0/16,metadata.google.internal%s%s",
+           own ? "," : "", own ? own : "");
 }
 
 static void set_method(Transfer *t, const TransferOptions *options)

@@ -222,6 +222,93 @@ function Parser:feed(bytes) end
 ---@return string? code
 function Parser:finish() end
 
+---@class host.crypto
+local crypto = {}
+
+--- SHA-256.
+---@param text string
+---@return string hex 64 digits.
+function crypto.sha256(text) end
+
+--- HMAC with SHA-256.
+---@param key string
+---@param text string
+---@return string hex 64 digits.
+function crypto.hmac_sha256(key, text) end
+
+--- The signature of AWS's version 4 over a text, by the key derived from a secret.
+---@param secret string At most 252 bytes.
+---@param date string "20150830"
+---@param region string
+---@param service string
+---@param text string The string to sign.
+---@return string hex 64 digits.
+function crypto.sigv4(secret, date, region, service, text) end
+
+--- RSASSA-PKCS1-v1_5 with SHA-256.
+---@param pem string A private RSA key without a passphrase.
+---@param text string
+---@return string? signature
+---@return string? err
+---@return string? code `"EKEY"`
+function crypto.rs256(pem, text) end
+
+--- Base64 for URLs, without padding.
+---@param bytes string
+---@return string text
+function crypto.base64url(bytes) end
+
+---@class host.eventstream
+local eventstream = {}
+
+---@class host.eventstream.Parser
+local FrameParser = {}
+
+--- Creates a parser of AWS's event streams (application/vnd.amazon.eventstream).
+---@param on_frame fun(frame: { headers: table<string, boolean|number|string>, payload: string })
+--- Called by `feed` for each whole frame. 64-bit numbers are the nearest double, times Unix ms.
+---@return host.eventstream.Parser
+function eventstream.new(on_frame) end
+
+--- Takes bytes, cut anywhere. An error of `on_frame` is raised here, and stops the parser.
+---@param bytes string
+---@return true? ok
+---@return string? err
+---@return string? code `"ETOOBIG"` (a frame above 16 MiB, headers above 128 KiB), `"ECRC"` (a wrong
+--- checksum), `"EFRAME"` (malformed)
+function FrameParser:feed(bytes) end
+
+--- The stream has ended.
+---@return true? ok
+---@return string? err
+---@return string? code `"ECUT"`: inside a frame.
+function FrameParser:finish() end
+
+---@class host.ndjson
+local ndjson = {}
+
+---@class host.ndjson.Splitter
+local Splitter = {}
+
+--- Creates a splitter of streams with one JSON text a line.
+---@param on_line fun(line: string) Called by `feed` and `finish` for each line that is not blank,
+--- without its end and the space around it.
+---@return host.ndjson.Splitter
+function ndjson.new(on_line) end
+
+--- Takes bytes, cut anywhere. An error of `on_line` is raised here, and stops the splitter.
+---@param bytes string
+---@return true? ok
+---@return string? err
+---@return string? code `"ETOOBIG"`: a line has more than 1 MiB.
+function Splitter:feed(bytes) end
+
+--- The stream has ended: a line that lacks its end is handed over.
+---@return true? ok
+---@return string? err
+---@return string? code
+function Splitter:finish() end
+
 --- host.json: JSON that is exact, sorted and always valid UTF-8. Use runtime/json.lua.
 ---@class host.json
 ---@field null lightuserdata The one null, `cjson.null`.

@@ -18,9 +18,12 @@
 // clang-format off
 static const luaL_Reg natives[] = {
     {"host.core", luaopen_host_core},
+    {"host.crypto", luaopen_host_crypto},
     {"host.dist", luaopen_host_dist},
+    {"host.eventstream", luaopen_host_eventstream},
     {"host.http", luaopen_host_http},
     {"host.json", luaopen_host_json},
+    {"host.ndjson", luaopen_host_ndjson},
     {"host.sse", luaopen_host_sse},
     {"host.sandbox", luaopen_host_sandbox},
     {"host.work", luaopen_host_work},

@@ -6,9 +6,12 @@
 #include <lua.h>
 
 int luaopen_host_core(lua_State *L);
+int luaopen_host_crypto(lua_State *L);
 int luaopen_host_dist(lua_State *L);
+int luaopen_host_eventstream(lua_State *L);
 int luaopen_host_http(lua_State *L);
 int luaopen_host_json(lua_State *L);
+int luaopen_host_ndjson(lua_State *L);
 int luaopen_host_sse(lua_State *L);
 int luaopen_host_sandbox(lua_State *L);
 int luaopen_host_work(lua_State *L);

@@ -5,8 +5,9 @@
 ---   { system = text, tools = { {name, description, schema}… }, messages = { … }, force = nil|name,
 ---     max_tokens = nil, context = { findings, state, wait, alerts }, meta = { watcher, … } }
 ---
---- with messages `{ role = "user", text }`, `{ role = "assistant", call = {id, name, args}, text }`
---- and `{ role = "tool", id, name, text, is_error }`. Retries happen here and nowhere else.
+--- with messages `{ role = "user", text }`, `{ role = "assistant", call = {id, name, args, origin},
+--- text }` (`origin` as the result of that call had it) and `{ role = "tool", id, name, text,
+--- is_error }`. Retries happen here and nowhere else.
 
 local async = require("runtime.async")
 local client_config = require("runtime.clients.config")
@@ -36,6 +37,7 @@ local registry_mt = { __index = Registry }
 ---@field tool string
 ---@field args table
 ---@field id string
+---@field origin? table For the conversation.
 ---@field text string
 ---@field stop string
 ---@field usage providers.Usage

@@ -113,6 +113,16 @@ describe("http.request", function()
     assert.are.equal("direct", assert(answer, err).body)
   end))
 
+  it("ignores a proxy of the environment for servers of the machine", support.async(function()
+    uv.os_setenv("http_proxy", "http://127.0.0.1:1")
+    local _, _, code = http.request({ url = "http://metadata.google.internal/" })
+    local _, _, other = http.request({ url = "http://name.invalid/" })
+    uv.os_unsetenv("http_proxy")
+    -- The proxy, which is not there, would be ECONNECT.
+    assert.are_not.equal("ECONNECT", code)
+    assert.are.equal("ECONNECT", other)
+  end))
+
   it("runs many requests at once", with_server({
     on_request = function(request)
       return { body = request.path, delay_ms = 50 }

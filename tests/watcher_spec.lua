@@ -95,6 +95,14 @@ describe("a watcher", function()
     assert.is_true(it_is:asked(6).messages[9].is_error)
   end))
 
+  it("gives a call back to the model with what its provider wants to see again", case({
+    { "take_snapshot", origin = { model = "m", signature = "c2ln" } },
+  }, nil, function(it_is)
+    it_is:start()
+    assert.are.same({ id = "call_1", name = "take_snapshot", args = {},
+      origin = { model = "m", signature = "c2ln" } }, it_is:asked(2).messages[2].call)
+  end))
+
   it("keeps the system prompt and the tools the same, whatever happens", case({
     { "set_state", { state = "critical", reason = "x" } },
     { "wait", { ms = 3600000 } },

@@ -8,7 +8,10 @@ local M = {}
 --- Providers, and the modules that hold their wire formats.
 M.PROVIDERS = {
   anthropic = "runtime.providers.anthropic",
+  ["aws-bedrock"] = "runtime.providers.aws_bedrock",
+  ["google-ai"] = "runtime.providers.google_ai",
   rules = "runtime.providers.rules",
+  ["vertex-ai"] = "runtime.providers.vertex_ai",
 }
 
 local STRATEGIES = {
@@ -138,7 +141,7 @@ function Checker:options(client, known)
     elseif value == nil then
       options[name] = option.default
     else
-      local read, problem = READ[option.type](value, option)
+      local read, problem = (option.read or READ[option.type])(value, option)
       if read == nil then
         self:mistake(client.name, name, "options.%s %s", name, problem)
       elseif option.pattern and not read:find(option.pattern) then

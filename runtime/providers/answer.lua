@@ -13,18 +13,21 @@ local M = {}
 ---@field output? integer
 ---@field cache_read? integer
 ---@field cache_write? integer
+---@field reasoning? integer Those of the output that no one sees.
 
 ---@class providers.Call
 ---@field id? string
 ---@field name string
 ---@field args? table Arguments that came decoded.
 ---@field args_text? string Arguments as JSON text; "" is `{}`.
+---@field origin? table What the same provider wants back with the call in the conversation.
 
 ---@class providers.Answer
 ---@field calls providers.Call[]
 ---@field text string What the model wrote beside calls, without its reasoning.
 ---@field stop? string The provider's own word.
----@field stop_class? "tool"|"end"|"length"|"context"|"filter"|"refusal" nil: unknown.
+---@field stop_class? "tool"|"end"|"length"|"context"|"filter"|"refusal"|"bad_call"|"fault"
+--- nil: unknown.
 ---@field stop_note? string Why, in the provider's words.
 ---@field usage providers.Usage
 ---@field model? string
@@ -43,6 +46,8 @@ local STOP_FAILURES = {
   context = { "context_length", "the conversation does not fit into the model's context" },
   filter = { "content_filter", "the answer was filtered" },
   refusal = { "refusal", "the model refused" },
+  bad_call = { "bad_tool_call", "the model's call is none that it may make" },
+  fault = { "server", "the provider stopped the model" },
 }
 
 local function fail(answer, kind, message)
@@ -119,6 +124,7 @@ function M.judge(answer)
     tool = call.name,
     args = args,
     id = call.id,
+    origin = call.origin,
     text = answer.text,
     stop = answer.stop,
     usage = answer.usage,

@@ -5,18 +5,29 @@
 ---   provider.model                     the configured model
 ---   provider.options                   its checked options (COMMON below and its own)
 ---   provider:request(request)          -> { url, headers = list, body = table } | nil, failure
----   provider:decoder(answer)           -> fn(event): takes stream events, fills in the answer
+---   provider:decoder(answer)           -> fn(event, name, headers), finish?: takes stream events,
+---                                      fills in the answer; `headers` are those of a binary frame,
+---                                      `finish` is called when the stream is over
 ---   provider:read(body, answer)        the same for a plain body
----   provider:read_error(body, failure) makes a status' failure more exact by the decoded body
+---   provider:read_error(body, failure, headers)  makes a status' failure more exact by the
+---                                      decoded body ({} when it is no JSON)
 ---   provider:secrets()                 -> texts that must be in no message
 ---
---- and `decide = exchange.decide`.
+--- `decide = exchange.decide`, and where they are needed
+---
+---   provider.framing                   of its streams, see framing.lua; default "sse"
+---   provider:authorize(call, timeout_ms, wall_ms)  -> true | nil, failure; may wait, and sets the
+---                                      headers of `call`, whose `text` is the encoded body, and
+---                                      its list `secrets`, which must be in no message either
+---   provider:renew(failure, call)      -> true when the same request is worth one more attempt at
+---                                      once, with other credentials
 
 local failures = require("runtime.providers.failure")
 local answers = require("runtime.providers.answer")
+local async = require("runtime.async")
+local framing = require("runtime.providers.framing")
 local http = require("runtime.http")
 local json = require("runtime.json")
-local sse = require("host.sse")
 
 local M = {}
 
@@ -40,15 +51,14 @@ M.COMMON = {
   extra = { type = "table" },
 }
 
---- The options of a provider: the common ones and its own.
----@param own? table<string, table>
-function M.with_common(own)
+--- The options of a provider: the common ones and its own, which win.
+---@param ... table<string, table>
+function M.with_common(...)
   local options = {}
-  for name, option in pairs(M.COMMON) do
-    options[name] = option
-  end
-  for name, option in pairs(own or {}) do
-    options[name] = option
+  for _, own in ipairs({ M.COMMON, ... }) do
+    for name, option in pairs(own) do
+      options[name] = option
+    end
   end
   return options
 end
@@ -72,40 +82,46 @@ function M.header_lines(own, user)
   return lines
 end
 
--- Whether a body is an event stream: by its type, else by how it begins.
-local function is_stream(headers, asked, bytes)
-  local kind = (headers["content-type"] or ""):lower()
-  if kind:find("event-stream", 1, true) then
-    return true
-  end
-  return asked and not kind:find("json", 1, true) and not kind:find("html", 1, true)
-    and not bytes:find("^%s*[{[<]")
-end
-
 ---@class providers.Reader
 local Reader = {}
 local reader_mt = { __index = Reader }
 
 -- Takes the answer apart as it comes. Status and type decide how, before anything is read.
-local function new_reader(provider, asked_stream)
-  local self = { provider = provider, answer = answers.new(), pieces = {}, asked = asked_stream }
-  return setmetatable(self, reader_mt)
+local function new_reader(provider)
+  return setmetatable({
+    provider = provider,
+    asked = provider.options.stream and (provider.framing or "sse") or nil,
+    answer = answers.new(),
+    pieces = {},
+  }, reader_mt)
 end
 
 function Reader:on_headers(status, headers)
   self.status, self.headers = status, headers
   self.answer.request_id = headers["request-id"] or headers["x-request-id"]
+    or headers["x-amzn-requestid"]
 end
 
 -- The first bytes of the body.
 function Reader:begin(bytes)
   self.begun = true
   local is_good = self.status >= 200 and self.status < 300
-  if is_good and is_stream(self.headers, self.asked, bytes) then
-    local decode = self.provider:decoder(self.answer)
-    self.parser = sse.new(function(event)
+  local kind = is_good and framing.of(self.headers["content-type"], self.asked, bytes)
+  if kind then
+    local decode
+    decode, self.finish_decoding = self.provider:decoder(self.answer)
+    self.parser = framing.parser(kind, function(event)
       self:on_event(decode, event)
     end)
+  end
+end
+
+-- The decoder's last word: what a stream leaves open until it is over.
+function Reader:end_stream()
+  local finish = self.finish_decoding
+  self.finish_decoding = nil
+  if finish and not self.answer.failure and not pcall(finish) then
+    self.answer.failure = failures.new("parse", "the stream has an unexpected shape")
   end
 end
 
@@ -125,7 +141,7 @@ function Reader:on_event(decode, event)
     return
   end
   -- Whatever a server sends must not end a watcher: a wrong shape is a failed answer.
-  if not pcall(decode, body, event.event) then
+  if not pcall(decode, body, event.event, event.headers) then
     self:misread("an event of the stream has an unexpected shape")
   end
 end
@@ -145,9 +161,9 @@ function Reader:on_data(bytes)
     self.pieces[#self.pieces + 1] = bytes
     return true
   end
-  local ok, err = self.parser:feed(bytes)
+  local ok, err, code = self.parser:feed(bytes)
   if not ok then
-    self.answer.failure = failures.new("parse", err)
+    self.answer.failure = failures.new("parse", err, { provider_code = code })
   end
   return not self.answer.failure and not self.answer.complete
 end
@@ -155,6 +171,7 @@ end
 function Reader:finish_stream(err, code)
   self.ending = true
   self.parser:finish()
+  self:end_stream()
   local answer = self.answer
   if not answer.complete and not answer.failure and err then
     answer.failure = failures.from_transport(code, err)
@@ -170,10 +187,9 @@ function Reader:finish_error(text, wall_ms)
     request_id = self.answer.request_id,
   })
   local body = json.decode(text)
-  if type(body) == "table" then
-    pcall(self.provider.read_error, self.provider, body, failure)
-  end
-  failure.retry_after_ms = failures.retry_after_ms(headers, wall_ms)
+  pcall(self.provider.read_error, self.provider, type(body) == "table" and body or {}, failure,
+    headers)
+  failure.retry_after_ms = failures.retry_after_ms(headers, wall_ms) or failure.retry_after_ms
   if headers["x-should-retry"] == "true" or headers["x-should-retry"] == "false" then
     failure.retryable = headers["x-should-retry"] == "true"
   end
@@ -210,14 +226,65 @@ function Reader:finish(response, err, code, wall_ms)
 end
 
 -- What no message may show: the provider's keys, and the user's headers, which may hold others.
-local function secrets_of(provider)
+local function secrets_of(provider, call)
   local secrets = provider:secrets()
+  for _, secret in ipairs(call and call.secrets or {}) do
+    secrets[#secrets + 1] = secret
+  end
   for _, value in pairs(provider.options.headers or {}) do
     if #value >= MIN_SECRET then
       secrets[#secrets + 1] = value
     end
   end
   return secrets
+end
+
+local function send(provider, call, reader, timeout_ms)
+  local options = provider.options
+  return http.request({
+    url = call.url,
+    method = "POST",
+    headers = call.headers,
+    body = call.text,
+    connect_timeout_ms = options.connect_timeout_ms,
+    idle_timeout_ms = options.idle_timeout_ms,
+    timeout_ms = math.max(1, timeout_ms),
+    ca_file = options.ca_file,
+    on_headers = function(status, headers)
+      reader:on_headers(status, headers)
+    end,
+    on_data = function(bytes)
+      return reader:on_data(bytes)
+    end,
+  })
+end
+
+local function clean(failure, provider, call)
+  failure.message = failures.clean(failure.message, secrets_of(provider, call))
+  return nil, failure, call
+end
+
+-- One exchange: authorised, sent, read.
+local function ask(provider, request, deadline, wall_ms)
+  local call, failure = provider:request(request)
+  if not call then
+    return clean(failure, provider)
+  end
+  call.text = json.encode(call.body)
+  if provider.authorize then
+    local ok, why = provider:authorize(call, deadline:left_ms(), wall_ms)
+    if not ok then
+      return clean(why, provider, call)
+    end
+  end
+  local reader = new_reader(provider)
+  local response, err, code = send(provider, call, reader, deadline:left_ms())
+  local result, why = reader:finish(response, err, code, wall_ms)
+  if why then
+    why.http = why.http or reader.status
+    return clean(why, provider, call)
+  end
+  return result
 end
 
 --- Asks the model once.
@@ -229,34 +296,12 @@ end
 ---@return table? result As of answer.judge().
 ---@return providers.Failure?
 function M.decide(provider, request, timeout_ms, wall_ms)
-  local call, failure = provider:request(request)
-  if not call then
-    return nil, failure
+  local deadline = async.deadline(math.min(timeout_ms, provider.options.timeout_ms or timeout_ms))
+  local result, failure, call = ask(provider, request, deadline, wall_ms)
+  if call and provider.renew and provider:renew(failure, call) and deadline:left_ms() > 0 then
+    result, failure = ask(provider, request, deadline, wall_ms)
   end
-  local options = provider.options
-  local reader = new_reader(provider, options.stream)
-  local response, err, code = http.request({
-    url = call.url,
-    method = "POST",
-    headers = call.headers,
-    body = json.encode(call.body),
-    connect_timeout_ms = options.connect_timeout_ms,
-    idle_timeout_ms = options.idle_timeout_ms,
-    timeout_ms = math.max(1, math.min(timeout_ms, options.timeout_ms or timeout_ms)),
-    ca_file = options.ca_file,
-    on_headers = function(status, headers)
-      reader:on_headers(status, headers)
-    end,
-    on_data = function(bytes)
-      return reader:on_data(bytes)
-    end,
-  })
-  local result, why = reader:finish(response, err, code, wall_ms)
-  if why then
-    why.message = failures.clean(why.message, secrets_of(provider))
-    why.http = why.http or reader.status
-  end
-  return result, why
+  return result, failure
 end
 
 return M

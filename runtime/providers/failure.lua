@@ -94,6 +94,17 @@ function M.new(kind, message, fields)
   return failure
 end
 
+--- A failure of one's own, where several share one.
+---@param failure providers.Failure
+---@return providers.Failure
+function M.copy(failure)
+  local copy = {}
+  for name, value in pairs(failure) do
+    copy[name] = value
+  end
+  return copy
+end
+
 --- The failure of a request that got no whole answer.
 ---@param code string Of runtime/http.lua.
 ---@param err string
@@ -132,6 +143,18 @@ local function http_date_ms(text)
     return nil
   end
   return (days(tonumber(year), MONTHS[month], tonumber(day)) * 86400
+    + h * 3600 + min * 60 + s) * 1000
+end
+
+--- "2027-12-31T23:59:59Z" as Unix ms.
+---@param text string
+---@return number?
+function M.iso_time_ms(text)
+  local year, month, day, h, min, s = text:match("^(%d+)-(%d+)-(%d+)T(%d+):(%d+):([%d.]+)Z$")
+  if not tonumber(s) then
+    return nil
+  end
+  return (days(tonumber(year), tonumber(month), tonumber(day)) * 86400
     + h * 3600 + min * 60 + s) * 1000
 end
 

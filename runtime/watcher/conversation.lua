@@ -1,7 +1,7 @@
 --- A conversation with a model, in no provider's format: the messages of one cycle.
 ---
 ---   { role = "user", text = … }                                  the opening message
----   { role = "assistant", call = { id, name, args }, text = … }  one tool call
+---   { role = "assistant", call = { id, name, args, origin }, text = … }  one tool call
 ---   { role = "tool", id = …, name = …, text = …, is_error = … }  its result
 ---
 --- Results are JSON inside a fence that nothing in them can close, since the node wrote most of it.
@@ -163,11 +163,11 @@ function Conversation:open(text)
 end
 
 --- Adds the model's call.
----@param call { id: string, tool: string, args: table, text: string? }
+---@param call { id: string, tool: string, args: table, text: string?, origin: table? }
 function Conversation:add_call(call)
   self.list[#self.list + 1] = {
     role = "assistant",
-    call = { id = call.id, name = call.tool, args = call.args },
+    call = { id = call.id, name = call.tool, args = call.args, origin = call.origin },
     text = call.text,
   }
 end

@@ -239,6 +239,7 @@ local function step(self)
   end
   call.id = call.id or ("call_%d"):format(self.watcher.iteration)
   self.conversation:add_call({ id = call.id, tool = call.tool, text = call.text,
+    origin = call.origin,
     args = type(call.args) == "table" and json.object(call.args) or json.object({}) })
   local args, err = tools.validate(call.tool, call.args)
   if not args then

@@ -118,7 +118,7 @@ local function scripted(script)
       return nil, step.err, step.kind or "server", step.detail
     end
     return { tool = step[1], args = step[2] or {}, id = "call_" .. count, text = step.text,
-      provider = step.provider or "replay", client = step.client or "Main" }
+      origin = step.origin, provider = step.provider or "replay", client = step.client or "Main" }
   end
   return self
 end
