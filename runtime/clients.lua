@@ -78,7 +78,7 @@ local function open_client(client, env)
   if path then
     local module = require(path)
     client.handler = module.new(client.options, env)
-    client.key_variable = module.key_variable
+    client.key_variable = client.handler.key_variable or module.key_variable
     client.price = client.options.price or prices.of(client.handler.model)
   end
 end

@@ -5,22 +5,30 @@
 ---   provider.model                     the configured model
 ---   provider.options                   its checked options (COMMON below and its own)
 ---   provider:request(request)          -> { url, headers = list, body = table } | nil, failure
----   provider:decoder(answer)           -> fn(event): takes stream events, fills in the answer
+---   provider:decoder(answer)           -> fn(event), finish?: takes stream events, fills in the
+---                                      answer; `finish` is called when the stream is over
 ---   provider:read(body, answer)        the same for a plain body
 ---   provider:read_error(body, failure) makes a status' failure more exact by the decoded body
 ---   provider:secrets()                 -> texts that must be in no message
 ---
---- and `decide = exchange.decide`.
+--- and `decide = exchange.decide`. Optional: `provider.framing`, how its streams are cut into
+--- events (runtime/providers/framing.lua), and `provider.dialect`, what its server does not
+--- understand (runtime/providers/adapt.lua).
 
 local failures = require("runtime.providers.failure")
+local adapt = require("runtime.providers.adapt")
 local answers = require("runtime.providers.answer")
+local async = require("runtime.async")
+local framing = require("runtime.providers.framing")
 local http = require("runtime.http")
 local json = require("runtime.json")
-local sse = require("host.sse")
+local text_tools = require("runtime.providers.text_tools")
 
 local M = {}
 
 local MIN_SECRET = 8
+-- One request, and one more for each thing that its server may refuse.
+local MAX_ASKS = 6
 
 --- Options of every provider that speaks HTTP, with what runtime/clients/config.lua checks.
 M.COMMON = {
@@ -40,15 +48,14 @@ M.COMMON = {
   extra = { type = "table" },
 }
 
---- The options of a provider: the common ones and its own.
----@param own? table<string, table>
-function M.with_common(own)
+--- The options of a provider: the common ones and its own, which win.
+---@param ... table<string, table>
+function M.with_common(...)
   local options = {}
-  for name, option in pairs(M.COMMON) do
-    options[name] = option
-  end
-  for name, option in pairs(own or {}) do
-    options[name] = option
+  for _, own in ipairs({ M.COMMON, ... }) do
+    for name, option in pairs(own) do
+      options[name] = option
+    end
   end
   return options
 end
@@ -72,24 +79,19 @@ function M.header_lines(own, user)
   return lines
 end
 
--- Whether a body is an event stream: by its type, else by how it begins.
-local function is_stream(headers, asked, bytes)
-  local kind = (headers["content-type"] or ""):lower()
-  if kind:find("event-stream", 1, true) then
-    return true
-  end
-  return asked and not kind:find("json", 1, true) and not kind:find("html", 1, true)
-    and not bytes:find("^%s*[{[<]")
-end
-
 ---@class providers.Reader
 local Reader = {}
 local reader_mt = { __index = Reader }
 
 -- Takes the answer apart as it comes. Status and type decide how, before anything is read.
-local function new_reader(provider, asked_stream)
-  local self = { provider = provider, answer = answers.new(), pieces = {}, asked = asked_stream }
-  return setmetatable(self, reader_mt)
+local function new_reader(provider, request)
+  return setmetatable({
+    provider = provider,
+    request = request,
+    asked = provider.options.stream and (provider.framing or "sse") or nil,
+    answer = answers.new(),
+    pieces = {},
+  }, reader_mt)
 end
 
 function Reader:on_headers(status, headers)
@@ -101,22 +103,36 @@ end
 function Reader:begin(bytes)
   self.begun = true
   local is_good = self.status >= 200 and self.status < 300
-  if is_good and is_stream(self.headers, self.asked, bytes) then
-    local decode = self.provider:decoder(self.answer)
-    self.parser = sse.new(function(event)
+  local kind = is_good and framing.of(self.headers["content-type"], self.asked, bytes)
+  if kind then
+    local decode
+    decode, self.finish_decoding = self.provider:decoder(self.answer)
+    self.parser = framing.parser(kind, function(event)
       self:on_event(decode, event)
     end)
   end
 end
 
--- Some servers keep the connection alive by data that is a comment, or end with a word.
+-- The decoder's last word: what a stream leaves open until it is over.
+function Reader:end_stream()
+  local finish = self.finish_decoding
+  self.finish_decoding = nil
+  if finish and not self.answer.failure and not pcall(finish) then
+    self.answer.failure = failures.new("parse", "the stream has an unexpected shape")
+  end
+end
+
+-- Some servers keep the connection alive by data that is a comment or nothing at all.
 local function is_filler(data)
-  return data:find("^%s*:") or data:find("^%s*%[DONE%]%s*$")
+  return data:find("^%s*:") or not data:find("%S")
 end
 
 function Reader:on_event(decode, event)
   local answer = self.answer
   if answer.failure or answer.complete or is_filler(event.data) then
+    return
+  elseif event.data:find("^%s*%[DONE%]%s*$") then
+    self:end_stream()
     return
   end
   local body, err = json.decode(event.data)
@@ -155,12 +171,13 @@ end
 function Reader:finish_stream(err, code)
   self.ending = true
   self.parser:finish()
+  self:end_stream()
   local answer = self.answer
   if not answer.complete and not answer.failure and err then
     answer.failure = failures.from_transport(code, err)
     answer.failure.usage = answer.usage
   end
-  return answers.judge(answer)
+  return answers.judge(answer, self.request)
 end
 
 function Reader:finish_error(text, wall_ms)
@@ -173,7 +190,7 @@ function Reader:finish_error(text, wall_ms)
   if type(body) == "table" then
     pcall(self.provider.read_error, self.provider, body, failure)
   end
-  failure.retry_after_ms = failures.retry_after_ms(headers, wall_ms)
+  failure.retry_after_ms = failures.retry_after_ms(headers, wall_ms) or failure.retry_after_ms
   if headers["x-should-retry"] == "true" or headers["x-should-retry"] == "false" then
     failure.retryable = headers["x-should-retry"] == "true"
   end
@@ -192,7 +209,7 @@ function Reader:finish_plain(text)
   if not pcall(self.provider.read, self.provider, body, answer) then
     return nil, failures.new("parse", "the answer has an unexpected shape", { http = self.status })
   end
-  return answers.judge(answer)
+  return answers.judge(answer, self.request)
 end
 
 function Reader:finish(response, err, code, wall_ms)
@@ -220,29 +237,16 @@ local function secrets_of(provider)
   return secrets
 end
 
---- Asks the model once.
----@async
----@param provider table As above.
----@param request table The normalised request of runtime/clients.lua.
----@param timeout_ms number For the whole exchange.
----@param wall_ms number Unix time now, for dates in headers.
----@return table? result As of answer.judge().
----@return providers.Failure?
-function M.decide(provider, request, timeout_ms, wall_ms)
-  local call, failure = provider:request(request)
-  if not call then
-    return nil, failure
-  end
+local function send(provider, call, reader, timeout_ms)
   local options = provider.options
-  local reader = new_reader(provider, options.stream)
-  local response, err, code = http.request({
+  return http.request({
     url = call.url,
     method = "POST",
     headers = call.headers,
     body = json.encode(call.body),
     connect_timeout_ms = options.connect_timeout_ms,
     idle_timeout_ms = options.idle_timeout_ms,
-    timeout_ms = math.max(1, math.min(timeout_ms, options.timeout_ms or timeout_ms)),
+    timeout_ms = math.max(1, timeout_ms),
     ca_file = options.ca_file,
     on_headers = function(status, headers)
       reader:on_headers(status, headers)
@@ -251,12 +255,43 @@ function M.decide(provider, request, timeout_ms, wall_ms)
       return reader:on_data(bytes)
     end,
   })
+end
+
+-- One request and its answer.
+local function ask(provider, request, deadline, wall_ms)
+  local call, failure = provider:request(request)
+  if not call then
+    return nil, failure
+  end
+  local reader = new_reader(provider, request)
+  local response, err, code = send(provider, call, reader, deadline:left_ms())
   local result, why = reader:finish(response, err, code, wall_ms)
   if why then
-    why.message = failures.clean(why.message, secrets_of(provider))
+    why.message = failures.clean(why.message, secrets_of(provider), provider:secrets())
     why.http = why.http or reader.status
   end
   return result, why
+end
+
+--- Asks the model once. What its server refuses to understand is left out, and asked again.
+---@async
+---@param provider table As above.
+---@param request table The normalised request of runtime/clients.lua.
+---@param timeout_ms number For the whole exchange.
+---@param wall_ms number Unix time now, for dates in headers.
+---@return table? result As of answer.judge().
+---@return providers.Failure?
+function M.decide(provider, request, timeout_ms, wall_ms)
+  local deadline = async.deadline(math.min(timeout_ms, provider.options.timeout_ms or timeout_ms))
+  local dialect, result, failure = provider.dialect, nil, nil
+  for _ = 1, MAX_ASKS do
+    local asked = dialect and text_tools.prepare(request, dialect) or request
+    result, failure = ask(provider, asked, deadline, wall_ms)
+    if result or deadline:left_ms() == 0 or not adapt.learn(dialect, failure) then
+      break
+    end
+  end
+  return result, failure
 end
 
 return M

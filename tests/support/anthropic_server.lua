@@ -18,8 +18,9 @@
 --   { hang = true }                                         no answer at all
 --   { cut = true, tool = …, input = … }                     half a stream, then EOF
 --   { raw = bytes }                                         these bytes, then EOF
--- each with `delay_ms` before it and `chunk_bytes`, the size of the pieces of a streamed body
--- (default: odd sizes). Past the last reply the answer is a 500 that is not to be retried.
+-- each with `delay_ms` before it and `chunk_bytes`, the size of the pieces of a streamed body or a
+-- list of sizes (default: odd sizes). Past the last reply the answer is a 500 that is not to be
+-- retried.
 --
 -- server.url, server.port, server.requests = list of { method, path, headers, text, body, at_ms }.
 
@@ -197,7 +198,8 @@ local function send_stream(client, reply, text)
     ["request-id"] = "req_test",
     ["transfer-encoding"] = "chunked",
   }, reply.headers)))
-  local sizes = reply.chunk_bytes and { reply.chunk_bytes } or ODD_SIZES
+  local sizes = reply.chunk_bytes or ODD_SIZES
+  sizes = type(sizes) == "table" and sizes or { sizes }
   if reply.cut then
     text = text:sub(1, math.floor(#text * 0.6))
   end
