@@ -46,7 +46,7 @@ function M.new(options, env)
     options = options,
     model = options.model,
     url = base:gsub("/v1$", ""):gsub("/api$", "") .. "/api/chat",
-    key = shared.key(options.api_key or (base:find("^https://ollama%.com") and
+    key = shared.key(options.api_key or (base:find("^https://ollama%.com%f[/%z]") and
       env("OLLAMA_API_KEY")) or nil),
     dialect = { tools = options.tools ~= false, tool_choice = "none" },
   }, ollama_mt)

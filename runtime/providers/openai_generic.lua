@@ -31,6 +31,7 @@ local HOSTS = {
       results_end_turn = true },
   },
   ["api.deepseek.com"] = { variable = "DEEPSEEK_API_KEY", dialect = { parallel = false } },
+  ["api.together.ai"] = { variable = "TOGETHER_API_KEY", dialect = { parallel = false } },
   ["api.together.xyz"] = { variable = "TOGETHER_API_KEY", dialect = { parallel = false } },
   ["api.x.ai"] = { variable = "XAI_API_KEY" },
   ["router.huggingface.co"] = { variable = "HF_TOKEN" },
@@ -41,7 +42,7 @@ local HOSTS = {
 ---@param env fun(name: string): string?
 function M.new(options, env)
   local base = shared.base(options.base_url)
-  local host = HOSTS[base:match("^https://([^/:]+)") or ""] or {}
+  local host = HOSTS[base:match("^https://([%w.-]+)%f[/%z]") or ""] or {}
   return chat.new({
     options = options,
     url = base .. "/chat/completions",

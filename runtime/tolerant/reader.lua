@@ -173,24 +173,24 @@ function read_value(text, at, where, depth)
   return read_bare(text, at, where)
 end
 
--- Where the bracket at `at` is closed, by counting.
-local function after_balanced(text, at)
-  local depth = 0
-  for position, char in text:gmatch("()([{}%[%]])", at) do
-    if position >= at then
-      depth = depth + ((char == "{" or char == "[") and 1 or -1)
-      if depth == 0 then
-        return position + 1
-      end
+-- Where each bracket is closed, by counting.
+local function closing_brackets(text)
+  local closed, open = {}, {}
+  for position, char in text:gmatch("()([{}%[%]])") do
+    if char == "{" or char == "[" then
+      open[#open + 1] = position
+    elseif #open > 0 then
+      closed[table.remove(open)] = position
     end
   end
+  return closed
 end
 
 --- The objects and lists in a text, whatever is around them.
 ---@param text string
 ---@return table[] nodes In their order; none inside another.
 function M.find(text)
-  local nodes, at = {}, 1
+  local nodes, at, closed = {}, 1, nil
   for _ = 1, MAX_TRIES do
     at = text:find("[{%[]", at)
     if not at then
@@ -201,7 +201,8 @@ function M.find(text)
       nodes[#nodes + 1] = node
       at = math.max(after, at + 1)
     else
-      at = after_balanced(text, at) or at + 1
+      closed = closed or closing_brackets(text)
+      at = (closed[at] or at) + 1
     end
   end
   return nodes
