@@ -9,14 +9,37 @@ local STATUSES = { [400] = true, [404] = true, [422] = true, [500] = true, [501]
 local KINDS = { invalid_request = true, not_found = true, server = true }
 
 -- Words that say that something is not understood, not that its value is wrong.
-local REFUSALS = {
+local UNKNOWN = {
   "not support", "unsupported", "no endpoints found that support", "requires", "unrecognized",
-  "unknown", "not permitted", "not allowed", "extra inputs", "extra_forbidden", "not enabled",
-  "not available", "not implemented", "must be", "may not", "has to be", "cannot be used",
+  "unknown", "not permitted", "extra inputs", "extra_forbidden", "not enabled", "not available",
+  "not implemented", "cannot be used",
 }
+-- A choice is a value: of these, too, another may do.
+local UNFIT = {
+  "must be", "may not", "has to be", "not allowed", "supported values", "invalid value",
+  "invalid tool_choice", "not a valid",
+}
+
+local function says(message, list)
+  for _, words in ipairs(list) do
+    if message:find(words, 1, true) then
+      return true
+    end
+  end
+  return false
+end
 
 local function names(message, failure, field)
   return failure.param == field or message:find(field, 1, true) ~= nil
+end
+
+local function unforce(dialect, message, failure)
+  local named = names(message, failure, "tool_choice") or message:find("tool choice", 1, true)
+  if not named or dialect.tool_choice == "none" then
+    return false
+  end
+  dialect.tool_choice = dialect.tool_choice == "auto" and "none" or "auto"
+  return true
 end
 
 -- Each: whether the refusal names it, and what to change; the first that changes something counts.
@@ -44,14 +67,7 @@ local LESSONS = {
       return true
     end
   end,
-  function(dialect, message, failure)
-    local named = names(message, failure, "tool_choice") or message:find("tool choice", 1, true)
-    if not named or dialect.tool_choice == "none" then
-      return nil
-    end
-    dialect.tool_choice = dialect.tool_choice == "auto" and "none" or "auto"
-    return true
-  end,
+  unforce,
   function(dialect, message, failure)
     local named = names(message, failure, "tools") or message:find("tool", 1, true)
       or message:find("function call", 1, true)
@@ -71,11 +87,10 @@ function M.learn(dialect, failure)
     return false
   end
   local message = failure.message:lower()
-  local refused = failure.provider_code == "unsupported_parameter"
-  for _, words in ipairs(REFUSALS) do
-    refused = refused or message:find(words, 1, true) ~= nil
+  if failure.provider_code ~= "unsupported_parameter" and not says(message, UNKNOWN) then
+    return says(message, UNFIT) and unforce(dialect, message, failure)
   end
-  for _, lesson in ipairs(refused and LESSONS or {}) do
+  for _, lesson in ipairs(LESSONS) do
     if lesson(dialect, message, failure) then
       return true
     end

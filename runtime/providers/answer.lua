@@ -124,7 +124,7 @@ end
 
 --- Judges a complete answer.
 ---@param answer providers.Answer
----@param request table What was asked: `force`, and `tools` where calls are read from the text.
+---@param request? table What was asked: `force`, and `reads_text` with `tools` or `text_tools`.
 ---@return { tool: string, args: table, id: string?, text: string, stop: string, usage: table }?
 ---@return providers.Failure?
 function M.judge(answer, request)
@@ -132,7 +132,7 @@ function M.judge(answer, request)
   if refusal then
     return nil, refusal
   end
-  local call, kind, message = call_of(answer, request)
+  local call, kind, message = call_of(answer, request or {})
   if not call then
     return nil, fail(answer, kind, message)
   end

@@ -14,6 +14,7 @@ local M = {}
 ---@class chat.Dialect
 ---@field tools? boolean false: none; their schemas are in the prompt.
 ---@field tool_choice? "required"|"any"|"auto"|"none" How one is forced; "none": not sent.
+---@field obeys? boolean false: it may not keep to a forced choice; calls in words count.
 ---@field named? boolean false: one tool cannot be forced by its name.
 ---@field parallel? boolean `parallel_tool_calls` is sent.
 ---@field stream_options? boolean They are sent.
@@ -24,6 +25,7 @@ local M = {}
 local DIALECT = {
   tools = true,
   tool_choice = "required",
+  obeys = true,
   named = true,
   parallel = true,
   stream_options = true,

@@ -89,6 +89,7 @@ local function take_refusal(text, answer)
 end
 
 local function settle(calls, answer)
+  answer.text = shared.without_thoughts(answer.text)
   answer.calls = calls:finish()
   answer.complete = answer.stop ~= nil
   if answer.stop_note and #answer.calls == 0 and answer.stop_class == "end" then

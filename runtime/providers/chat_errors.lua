@@ -28,7 +28,8 @@ local KINDS = {
 
 -- Words of servers that have no code for it.
 local CONTEXT_WORDS = { "maximum context length", "context window", "prompt is too long",
-  "input is too long", "available context size", "context length exceeded" }
+  "input is too long", "available context size", "context length exceeded",
+  "context length of only", "maximum model length", "maximum prompt length", "max_new_tokens" }
 
 local DEFAULT_STATUS = 500
 
@@ -52,6 +53,9 @@ local function exact_kind(kind, message)
         return "context_length"
       end
     end
+  elseif kind == "rate_limit" and lower:find("request too large", 1, true) then
+    -- More tokens in one request than a minute has: no waiting helps.
+    return "context_length"
   elseif kind == "bad_tool_call" and lower:find("did not call a tool", 1, true) then
     return "no_tool_call"
   end

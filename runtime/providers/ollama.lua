@@ -168,6 +168,7 @@ local function take(body, answer)
     }
   end
   if body.done == true then
+    answer.text = shared.without_thoughts(answer.text)
     answer.stop = shared.text(body.done_reason) or "stop"
     answer.stop_class = STOP_CLASS[answer.stop]
     answer.complete = true

@@ -19,6 +19,9 @@ M.options = exchange.with_common(chat.OPTIONS, {
   },
 })
 
+-- Many a server of one's own takes a forced choice and does not keep to it.
+local UNKNOWN_HOST = { dialect = { obeys = false } }
+
 -- A key of the environment goes to its own host alone.
 local HOSTS = {
   ["api.groq.com"] = {
@@ -30,9 +33,9 @@ local HOSTS = {
     dialect = { tool_choice = "any", stream_options = false, short_ids = true,
       results_end_turn = true },
   },
-  ["api.deepseek.com"] = { variable = "DEEPSEEK_API_KEY", dialect = { parallel = false } },
-  ["api.together.ai"] = { variable = "TOGETHER_API_KEY", dialect = { parallel = false } },
-  ["api.together.xyz"] = { variable = "TOGETHER_API_KEY", dialect = { parallel = false } },
+  ["api.deepseek.com"] = { variable = "DEEPSEEK_API_KEY" },
+  ["api.together.ai"] = { variable = "TOGETHER_API_KEY" },
+  ["api.together.xyz"] = { variable = "TOGETHER_API_KEY" },
   ["api.x.ai"] = { variable = "XAI_API_KEY" },
   ["router.huggingface.co"] = { variable = "HF_TOKEN" },
 }
@@ -42,7 +45,7 @@ local HOSTS = {
 ---@param env fun(name: string): string?
 function M.new(options, env)
   local base = shared.base(options.base_url)
-  local host = HOSTS[base:match("^https://([%w.-]+)%f[/%z]") or ""] or {}
+  local host = HOSTS[base:match("^https://([%w.-]+)%f[/%z]") or ""] or UNKNOWN_HOST
   return chat.new({
     options = options,
     url = base .. "/chat/completions",

@@ -63,6 +63,18 @@ function M.call_id(id, position)
   return id and id:gsub("[^%w_-]", "_"):sub(1, MAX_ID) or ("call_%d"):format(position)
 end
 
+--- A text without the thoughts that some models write into it; templates swallow the opening tag.
+---@param text string
+---@return string
+function M.without_thoughts(text)
+  if not text:find("</?think>") then
+    return text
+  end
+  local rest = text:gsub("<think>.-</think>%s*", "")
+  rest = rest:match("^.*</think>%s*(.*)$") or rest
+  return (rest:gsub("<think>.*$", ""))
+end
+
 --- Adds the user's further fields to a body.
 ---@param body table
 ---@param extra table?

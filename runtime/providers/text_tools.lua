@@ -81,9 +81,9 @@ local function message_of(message)
 end
 
 --- The request in the form that a client's dialect needs: as it is; with calls accepted in words,
---- where none can be forced; or with the tools in the prompt.
+--- where none can be forced for certain; or with the tools in the prompt.
 ---@param request table As of runtime/clients.lua.
----@param dialect { tools: boolean, tool_choice: string }
+---@param dialect { tools: boolean, tool_choice: string, obeys?: boolean }
 ---@return table request
 function M.prepare(request, dialect)
   local prepared = {}
@@ -91,7 +91,8 @@ function M.prepare(request, dialect)
     prepared[name] = value
   end
   if dialect.tools then
-    prepared.reads_text = dialect.tool_choice == "auto" or dialect.tool_choice == "none"
+    prepared.reads_text = not dialect.obeys or dialect.tool_choice == "auto"
+      or dialect.tool_choice == "none"
     return prepared
   end
   prepared.text_tools, prepared.reads_text, prepared.tools = request.tools, true, {}
@@ -101,12 +102,6 @@ function M.prepare(request, dialect)
     prepared.messages[i] = message_of(message)
   end
   return prepared
-end
-
--- The text without the model's thoughts, whose opening tag some templates swallow.
-local function spoken(text)
-  local rest = text:gsub("<think>.-</think>", ""):gsub("<thinking>.-</thinking>", "")
-  return rest:match("^.*</think>(.*)$") or rest
 end
 
 local function entry_of(node, wanted)
@@ -164,7 +159,7 @@ end
 
 local function selections(text)
   local list = {}
-  for _, node in ipairs(tolerant.find(spoken(text))) do
+  for _, node in ipairs(tolerant.find(text)) do
     for _, each in ipairs(node.kind == "list" and node.items or { node }) do
       list[#list + 1] = selection_of(each)
     end

@@ -246,6 +246,14 @@ describe("a server that refuses what it does not know", function()
         assert.is_nil(body.max_tokens)
         assert.are.equal(4096, body.max_completion_tokens)
       end },
+    { "its word for the limit", 400, { message = "Unrecognized request argument supplied: "
+      .. "max_tokens" }, function(body)
+        assert.are.equal(4096, body.max_completion_tokens)
+      end },
+    { "the word of a forced choice", 400, { message = "Invalid value: 'required'. Supported values "
+      .. "are: 'none' and 'auto'.", param = "tool_choice" }, function(body)
+        assert.are.equal("auto", body.tool_choice)
+      end },
     { "a forced choice", 400, { message = "Thinking mode does not support this tool_choice" },
       function(body)
         assert.are.equal("auto", body.tool_choice)
@@ -295,6 +303,8 @@ describe("a server that refuses what it does not know", function()
     { 400, { message = "Invalid schema for function 'wait': 'ms' is not supported",
       code = "invalid_function_parameters" } },
     { 400, { message = "messages: text is required" } },
+    { 400, { message = "messages with role 'tool' must be a response to 'tool_calls'" } },
+    { 400, { message = "'max_tokens' must be less than or equal to 2048", param = "max_tokens" } },
     { 401, { message = "tools are not supported for this key", code = "invalid_api_key" } },
     { 404, { message = "The model `tool-m` does not exist", code = "model_not_found" } },
     { 400, { message = "Tool choice is required, but model did not call a tool",
@@ -423,10 +433,24 @@ describe("a choice that nobody could force", function()
       assert.are.equal("All is well.", detail.text)
     end))
 
-  it("is not read from the words of a model that was forced", with_server({
-    replies.text('{"tool": "wait", "ms": 60000}'),
+  it("is read from words where a server may not keep to it, not from OpenAI's", with_server({
+    replies.text('{"tool": "wait", "ms": 60000}'), replies.text('{"tool": "wait", "ms": 60000}'),
   }, function(server)
-    local _, _, kind = generic(server.url):decide(nil, request_of())
+    assert.are.equal("wait", assert(generic(server.url):decide(nil, request_of())).tool)
+    local _, _, kind = registry_of("openai", { base_url = server.url })
+      :decide(nil, request_of())
+    assert.are.equal("no_tool_call", kind)
+  end))
+
+  it("is none in thoughts", with_server({
+    replies.text('Let me see.\n{"tool": "wait", "ms": 1}</think>\n\nAll is well.'),
+    replies.text('<think>{"tool": "wait", "ms": 1}'),
+  }, function(server)
+    local registry = generic(server.url)
+    local _, _, kind, detail = registry:decide(nil, request_of())
+    assert.are.equal("no_tool_call", kind)
+    assert.are.equal("All is well.", detail.text)
+    _, _, kind = registry:decide(nil, request_of())
     assert.are.equal("no_tool_call", kind)
   end))
 
@@ -456,6 +480,32 @@ describe("an error of chat completions", function()
       assert.is_nil(json.encode(detail):find("WXYZ", 1, true))
     end
   end))
+
+  for _, case in ipairs({
+    { 400, { message = "Input is too long for this model" }, "context_length" },
+    { 400, { message = "loaded with context length of only 4096 tokens" }, "context_length" },
+    { 500, { message = "the request exceeds the available context size", type = "server_error" },
+      "context_length" },
+    { 413, { message = "Request too large for model m-1: Limit 6000, Requested 9000",
+      code = "rate_limit_exceeded" }, "context_length" },
+    { 402, { message = "Insufficient Balance" }, "quota" },
+    { 403, { message = "flagged", code = 403, metadata = { reasons = { "violence" } } },
+      "content_filter" },
+    { 403, { message = "no", code = 403 }, "permission" },
+    { 408, { message = "late" }, "timeout" },
+    { 409, { message = "busy" }, "server" },
+    { 425, { message = "early" }, "server" },
+    { 502, { message = "Bad Gateway" }, "server" },
+  }) do
+    it(("with status %d is %s: %s"):format(case[1], case[3], case[2].message), with_server({
+      replies.refused(case[1], case[2]),
+    }, function(server)
+      local _, _, kind, detail = generic(server.url):decide(nil, request_of())
+      assert.are.equal(case[3], kind)
+      local can_succeed = case[3] == "server" or case[3] == "timeout"
+      assert.are.equal(can_succeed, detail.retryable)
+    end))
+  end
 
   it("of an unexpected shape is a failure and no error", support.async(function()
     for _, body in ipairs({
