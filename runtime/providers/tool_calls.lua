@@ -45,7 +45,7 @@ function Calls:continued(index, id, name)
     return nil
   end
   local begun = #call.pieces > 0 or call.args ~= nil
-  if name and id ~= call.id and begun then
+  if name and begun and not (id and id == call.id) then
     return nil
   end
   -- Without index and id only a name tells where the next call begins.
