@@ -1,4 +1,5 @@
--- Each registry of docs/providers.md loads without a mistake, and its clients ask as the page says.
+-- Each registry of docs/providers.md before the clouds' loads without a mistake, and its clients ask
+-- as the page says.
 
 local anthropic_server = require("support.anthropic_server")
 local client_config = require("runtime.clients.config")
@@ -47,9 +48,20 @@ local SENT = {
   Router = { "https://openrouter.ai/api/v1/chat/completions", "authorization: Bearer " .. KEY },
 }
 
+-- The parts of the page that have a spec of their own.
+local ELSEWHERE = { ["google-ai"] = true, ["vertex-ai"] = true, ["aws-bedrock"] = true }
+
+local function own_part(page)
+  local parts = {}
+  for title, section in (page .. "\n## "):gmatch("([^\n]*)\n(.-)\n## ") do
+    parts[#parts + 1] = not ELSEWHERE[title] and section or nil
+  end
+  return table.concat(parts, "\n")
+end
+
 local function registries()
   local list = {}
-  for block in read_page():gmatch("```lua\n(.-)\n```") do
+  for block in own_part(read_page()):gmatch("```lua\n(.-)\n```") do
     local path = support.write_file(support.tmp_path(("registry%d.lua"):format(#list)), block)
     list[#list + 1] = assert(clients.load(path, env))
     os.remove(path)
