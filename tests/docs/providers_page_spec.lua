@@ -1,5 +1,5 @@
--- Each registry of docs/providers.md before the clouds' loads without a mistake, and its clients ask
--- as the page says.
+-- Each registry of docs/providers.md before those for clouds loads without a mistake, and its
+-- clients ask as the page says.
 
 local anthropic_server = require("support.anthropic_server")
 local client_config = require("runtime.clients.config")
