@@ -17,13 +17,15 @@ local MAX_BYTES = 256 * 1024
 --- The objects and lists in a text.
 ---@param text string
 ---@return table[] nodes As of runtime/tolerant/reader.lua.
+---@return string text That they are in: another one if it was JSON in JSON.
 function M.find(text)
   local whole = reader.scalar(text)
   if whole.complete and whole.kind == "text" then
     -- JSON that was encoded twice.
     text = whole.value
   end
-  return reader.find(text:sub(1, MAX_BYTES))
+  text = text:sub(1, MAX_BYTES)
+  return reader.find(text), text
 end
 
 -- The texts in code fences.

@@ -71,8 +71,12 @@ local function with_origin(message, metadata)
   return message
 end
 
--- "Please try again in 1m2.5s": a duration as Go prints it, in ms.
+-- "Please try again in 1m2.5s", a duration as Go prints it, or "retry after 6 seconds", in ms.
 local function hinted_ms(message)
+  local seconds = tonumber(message:match("[Rr]etry after ([%d.]+) second"))
+  if seconds then
+    return seconds * 1000
+  end
   local text = message:match("[Tt]ry again in ([%d.hmsµ]+)")
   local units, total_ms = { h = 3600000, m = 60000, s = 1000, ms = 1 }, 0
   for number, unit in (text or ""):gmatch("([%d.]+)(%a+)") do

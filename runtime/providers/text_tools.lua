@@ -116,52 +116,76 @@ local function text_of(node)
   return node and node.kind == "text" and node.value or nil
 end
 
--- Arguments in an object of their own, by the names that models give it.
-local function inner_args(node)
-  for _, name in ipairs({ "arguments", "args", "parameters", "input" }) do
-    local found = entry_of(node, name)
+local NAMES = { "tool", "tool_name", "name" }
+local ARGUMENTS = { "arguments", "args", "parameters", "input" }
+
+-- Arguments in an object of their own, by the names that models give it, unless the tool has an
+-- argument of that name.
+local function inner_args(node, tool)
+  for _, name in ipairs(ARGUMENTS) do
+    local found = not (tool and coerce.property_of(tool.schema, name)) and entry_of(node, name)
     if found and found.kind == "text" then
       found = tolerant.find(found.value)[1]
     end
     if found and found.kind == "object" then
-      return found
+      return found, name
     end
   end
 end
 
-local function without_tool(node)
+local function tool_of(name, tools)
+  for _, tool in ipairs(tools) do
+    if tool.name == name then
+      return tool
+    end
+  end
+end
+
+-- What an object chooses: { name, key, node }, or nil when it is no call.
+local function selection_of(node, tools)
+  local fn = entry_of(node, "function")
+  local only = node.kind == "object" and #node.entries == 1 and node.entries[1]
+  if fn and fn.kind == "object" then
+    return selection_of(fn, tools)
+  elseif only and only[2].kind == "object" and tool_of(only[1], tools) then
+    return { name = only[1], node = only[2] }
+  end
+  for _, key in ipairs(NAMES) do
+    local name = text_of(entry_of(node, key))
+    if name and (key ~= "name" or inner_args(node)) then
+      return { name = name:match("^%s*(.-)%s*$"), key = key, node = node }
+    end
+  end
+end
+
+-- The entries that are arguments: those beside the tool's name, and those in an object of theirs.
+local function arguments_of(selection, tool)
+  local inner, inner_name = inner_args(selection.node, tool)
   local entries = {}
-  for _, entry in ipairs(node.entries) do
-    if entry[1]:lower() ~= "tool" then
+  for _, entry in ipairs(selection.node.entries) do
+    local key = entry[1]:lower()
+    if key ~= selection.key and key ~= inner_name then
       entries[#entries + 1] = entry
     end
   end
-  return { kind = "object", entries = entries, complete = node.complete }
+  for _, entry in ipairs(inner and inner.entries or {}) do
+    entries[#entries + 1] = entry
+  end
+  return entries
 end
 
--- What an object chooses: { name, args = node, complete }, or nil when it is no call.
-local function selection_of(node)
-  local fn = entry_of(node, "function")
-  if fn and fn.kind == "object" then
-    return selection_of(fn)
-  end
-  local args = inner_args(node)
-  local name = text_of(entry_of(node, "tool")) or (args and text_of(entry_of(node, "name")))
-  if name then
-    return {
-      name = name:match("^%s*(.-)%s*$"),
-      args = args and not entry_of(node, "tool") and args
-        or (args and #node.entries == 2 and args) or without_tool(node),
-      complete = node.complete,
-    }
-  end
-end
-
-local function selections(text)
+-- The calls in a text, each with what follows it.
+local function selections(text, tools)
   local list = {}
-  for _, node in ipairs(tolerant.find(text)) do
+  local nodes, inside = tolerant.find(text)
+  for i, node in ipairs(nodes) do
+    local rest = inside:sub(node.after, nodes[i + 1] and nodes[i + 1].from - 1 or -1)
     for _, each in ipairs(node.kind == "list" and node.items or { node }) do
-      list[#list + 1] = selection_of(each)
+      local selection = selection_of(each, tools)
+      if selection then
+        selection.rest, selection.whole = rest, node
+        list[#list + 1] = selection
+      end
     end
   end
   return list
@@ -182,9 +206,9 @@ local function is_whole(node)
 end
 
 -- Every argument as its schema wants it if that loses nothing, else as it stands.
-local function args_of(node, tool)
+local function args_of(selection, tool)
   local args = json.object({})
-  for _, entry in ipairs(node.entries) do
+  for _, entry in ipairs(arguments_of(selection, tool)) do
     local name = coerce.property_of(tool.schema, entry[1]) or entry[1]
     local property = (tool.schema.properties or {})[name] or {}
     local cost, value = coerce.coerce(entry[2], property, { careful = true })
@@ -196,11 +220,16 @@ local function args_of(node, tool)
   return args
 end
 
-local function tool_of(name, tools)
-  for _, tool in ipairs(tools) do
-    if tool.name == name then
-      return tool
-    end
+-- Why a call must not be believed: it is none of the tools, was cut, or a quote inside one of its
+-- texts was taken for the end of it, so that the true end follows the call.
+local function doubt(selection, tools)
+  if not tool_of(selection.name, tools) then
+    return ("the model chose %q, which is no tool"):format(selection.name:sub(1, 60))
+  elseif not is_whole(selection.whole) then
+    return ("the call of %s is cut"):format(selection.name)
+  elseif selection.rest:find("^[^{%[]-[\"'`]%s*[}%]]") then
+    return ("the call of %s cannot be read for sure: escape the quotes in its texts"):format(
+      selection.name)
   end
 end
 
@@ -211,27 +240,24 @@ end
 ---@return string? kind no_tool_call or bad_tool_call
 ---@return string? message
 function M.call_of(text, tools)
-  local found, first, first_args = selections(text), nil, nil
-  for _, selection in ipairs(found) do
-    local tool = tool_of(selection.name, tools)
-    if not tool then
-      return nil, "bad_tool_call", ("the model chose %q, which is no tool"):format(
-        selection.name:sub(1, 60))
-    elseif not is_whole(selection.args) or not selection.complete then
-      return nil, "bad_tool_call", ("the call of %s is cut"):format(selection.name)
+  local call, written_as
+  for _, selection in ipairs(selections(text, tools)) do
+    local why = doubt(selection, tools)
+    if why then
+      return nil, "bad_tool_call", why
     end
-    local args = args_of(selection.args, tool)
-    if not first then
-      first, first_args = selection, args
-    elseif selection.name ~= first.name or json.encode(args) ~= json.encode(first_args) then
+    local args = args_of(selection, tool_of(selection.name, tools))
+    local own = selection.name .. json.encode(args)
+    if call and own ~= written_as then
       return nil, "bad_tool_call", ("the model called %s and %s at once; one is allowed"):format(
-        first.name, selection.name)
+        call.name, selection.name)
     end
+    call, written_as = { name = selection.name, args = args }, own
   end
-  if not first then
+  if not call then
     return nil, "no_tool_call", "the model called no tool"
   end
-  return { name = first.name, args = first_args }
+  return call
 end
 
 return M

@@ -188,7 +188,7 @@ end
 
 --- The objects and lists in a text, whatever is around them.
 ---@param text string
----@return table[] nodes In their order; none inside another.
+---@return table[] nodes In their order; none inside another. `from` and `after` say where each is.
 function M.find(text)
   local nodes, at, closed = {}, 1, nil
   for _ = 1, MAX_TRIES do
@@ -199,7 +199,8 @@ function M.find(text)
     local node, after = read_value(text, at, "top", 1)
     if node then
       nodes[#nodes + 1] = node
-      at = math.max(after, at + 1)
+      node.from, node.after = at, math.max(after, at + 1)
+      at = node.after
     else
       closed = closed or closing_brackets(text)
       at = (closed[at] or at) + 1

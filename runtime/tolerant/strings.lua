@@ -17,14 +17,17 @@ local comment = P("//") + P("/*") + P("#") * S(" \t")
 local quote = S("\"'`") + P("“") + P("”")
 local word = R("az", "AZ", "__", "$$", "\128\255") * (R("az", "AZ", "09", "__", "$$", "\128\255")
   + S(".-")) ^ -60
-local key = (quote * (1 - S("\"'`\n{}[],")) ^ 1 * quote + word) * ws * ":"
+local quoted_key = quote * (1 - S("\"'`\n{}[],")) ^ 1 * quote * ws * ":"
+local key = quoted_key + word * ws * ":"
+-- Where a comma is missing; `object:method` is none.
+local next_key = quoted_key + word * ws * ":" * #(blank + quote + S("{[-") + R("09"))
 local closer = S("}]")
 
 -- What follows the closing quote, by what the text is.
 local AFTER = {
   key = ws * ":",
   value = ws * (eof + closer + "," * ws * (eof + closer + "," + quote + key + comment)
-    + #comment) + blank ^ 1 * key,
+    + #comment) + blank ^ 1 * next_key,
   item = ws * (eof + closer + ",") + blank ^ 1 * (quote + comment),
   top = ws * eof,
 }
