@@ -211,6 +211,7 @@ function Registry:ask(client, call, deadline_ms)
     self.clock.wall_ms())
   local duration = self.clock.now_ms() - started_ms
   local answer = result or failure
+  call.attempts = call.attempts + (answer.requests or 1) - 1
   answer.client, answer.provider = client.name, client.provider
   answer.model = answer.model or client.handler.model
   answer.cost_usd = prices.cost_usd(client.price, answer.usage or {})

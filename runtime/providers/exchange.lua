@@ -279,14 +279,16 @@ end
 ---@param request table The normalised request of runtime/clients.lua.
 ---@param timeout_ms number For the whole exchange.
 ---@param wall_ms number Unix time now, for dates in headers.
----@return table? result As of answer.judge().
----@return providers.Failure?
+---@return table? result As of answer.judge(), with `requests`, how many it took.
+---@return providers.Failure? failure With `requests`, too.
 function M.decide(provider, request, timeout_ms, wall_ms)
   local deadline = async.deadline(math.min(timeout_ms, provider.options.timeout_ms or timeout_ms))
   local dialect, result, failure = provider.dialect, nil, nil
-  for _ = 1, MAX_ASKS do
+  for count = 1, MAX_ASKS do
     local asked = dialect and text_tools.prepare(request, dialect) or request
     result, failure = ask(provider, asked, deadline, wall_ms)
+    local answer = result or failure
+    answer.requests = count
     if result or deadline:left_ms() == 0 or not adapt.learn(dialect, failure) then
       break
     end
