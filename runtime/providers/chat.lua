@@ -59,10 +59,9 @@ M.OPTIONS = {
 function M.new(opts)
   local dialect = {}
   for name, default in pairs(DIALECT) do
-    local known = (opts.dialect or {})[name]
-    dialect[name] = known == nil and default or known
-    if known == false then
-      dialect[name] = false
+    dialect[name] = (opts.dialect or {})[name]
+    if dialect[name] == nil then
+      dialect[name] = default
     end
   end
   dialect.tools = dialect.tools and opts.options.tools ~= false

@@ -6,6 +6,7 @@
 
 local coerce = require("runtime.tolerant.coerce")
 local json = require("runtime.json")
+local objects = require("runtime.tolerant.objects")
 local schema = require("runtime.schema")
 local tolerant = require("runtime.tolerant")
 
@@ -123,7 +124,7 @@ local ARGUMENTS = { "arguments", "args", "parameters", "input" }
 -- argument of that name.
 local function inner_args(node, tool)
   for _, name in ipairs(ARGUMENTS) do
-    local found = not (tool and coerce.property_of(tool.schema, name)) and entry_of(node, name)
+    local found = not (tool and objects.property_of(tool.schema, name)) and entry_of(node, name)
     if found and found.kind == "text" then
       found = tolerant.find(found.value)[1]
     end
@@ -209,7 +210,7 @@ end
 local function args_of(selection, tool)
   local args = json.object({})
   for _, entry in ipairs(arguments_of(selection, tool)) do
-    local name = coerce.property_of(tool.schema, entry[1]) or entry[1]
+    local name = objects.property_of(tool.schema, entry[1]) or entry[1]
     local property = (tool.schema.properties or {})[name] or {}
     local cost, value = coerce.coerce(entry[2], property, { careful = true })
     if not cost then

@@ -5,6 +5,7 @@
 --- additionalProperties, $ref into $defs; `x-alias` names a property as the text does.
 
 local json = require("runtime.json")
+local objects = require("runtime.tolerant.objects")
 local reader = require("runtime.tolerant.reader")
 local scalars = require("runtime.tolerant.scalars")
 
@@ -12,8 +13,7 @@ local M = {}
 
 local MAX_DEPTH = 100
 local COST = {
-  extra_key = 1, other_type = 1, wrapped = 1, found_in_text = 2, shown = 2, encoded = 2,
-  dropped = 1, defaulted = 100, lost = 110,
+  other_type = 1, wrapped = 1, found_in_text = 2, shown = 2, encoded = 2, dropped = 1, lost = 110,
 }
 
 ---@class coerce.Context
@@ -22,24 +22,6 @@ local COST = {
 ---@field careful? boolean Nothing may be dropped, guessed from prose, or cut.
 
 local coerce
-
-local function resolve(schema, ctx)
-  local name = schema["$ref"] and schema["$ref"]:match("^#/%$defs/(.+)$")
-  return name and (ctx.defs or {})[name] or schema
-end
-
-local function allows_null(schema, ctx)
-  schema = resolve(schema, ctx)
-  if schema.type == "null" then
-    return true
-  end
-  for _, option in ipairs(schema.anyOf or {}) do
-    if allows_null(option, ctx) then
-      return true
-    end
-  end
-  return false
-end
 
 -- What a node looks like in a text that was to be a text.
 local function shown(node)
@@ -171,117 +153,13 @@ function AS.array(node, schema, ctx, depth)
   return cost and cost + COST.wrapped, json.array({ value })
 end
 
-local function normal_key(text)
-  return text:match("^%s*(.-)%s*$"):lower()
-end
-
---- The property that a key means: exactly, by its alias, or in another case.
----@param schema table Of an object.
----@param key string
----@return string? name
-function M.property_of(schema, key)
-  local properties, aliases = schema.properties or {}, schema["x-alias"] or {}
-  if properties[key] then
-    return key
-  end
-  local by_case
-  for name in pairs(properties) do
-    local alias = aliases[name]
-    if alias == key then
-      return name
-    elseif normal_key(name) == normal_key(key) or (alias and normal_key(alias) == normal_key(key))
-    then
-      by_case = name
-    end
-  end
-  return by_case
-end
-
-local function is_required(schema, name)
-  for _, each in ipairs(schema.required or {}) do
-    if each == name then
-      return true
-    end
-  end
-  return false
-end
-
--- A property that is not there, or whose value is of no use.
-local function without(schema, name, ctx, is_lost)
-  local property = resolve(schema.properties[name], ctx)
-  if ctx.partial then
-    return is_lost and COST.lost or is_required(schema, name) and COST.defaulted or 1,
-      property.type == "array" and json.array({}) or json.null
-  elseif not is_required(schema, name) or allows_null(property, ctx) then
-    if ctx.careful then
-      return not is_lost and 0 or nil, nil
-    end
-    return is_lost and COST.lost or 0, json.null
-  elseif property.type == "array" and not ctx.careful then
-    return COST.defaulted, json.array({})
-  end
-end
-
-local function sorted_names(properties)
-  local names = {}
-  for name in pairs(properties) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  return names
-end
-
-local function coerce_properties(node, schema, ctx, depth)
-  local given, total = {}, 0
-  for _, entry in ipairs(node.entries) do
-    local name = M.property_of(schema, entry[1])
-    if name and not (given[name] and entry[1] ~= name) then
-      given[name] = entry[2]
-    elseif not name then
-      total = total + COST.extra_key
-    end
-  end
-  local object = json.object({})
-  for _, name in ipairs(sorted_names(schema.properties)) do
-    local cost, value
-    if given[name] then
-      cost, value = coerce(given[name], schema.properties[name], ctx, depth + 1)
-    end
-    if not cost then
-      cost, value = without(schema, name, ctx, given[name] ~= nil)
-    end
-    if not cost then
-      return nil
-    end
-    object[name] = value
-    total = total + cost
-  end
-  return total, object
-end
-
-local function coerce_map(node, schema, ctx, depth)
-  local total, object = 0, json.object({})
-  local values = type(schema.additionalProperties) == "table" and schema.additionalProperties or {}
-  for i, entry in ipairs(node.entries) do
-    local cost, value = coerce(entry[2], values, ctx, depth + 1)
-    if cost then
-      object[entry[1]] = value
-      total = total + cost
-    elseif ctx.careful then
-      return nil
-    else
-      total = total + COST.dropped + i
-    end
-  end
-  return total, object
-end
-
 function AS.object(node, schema, ctx, depth)
   if node.kind == "object" then
     if ctx.careful and not node.complete then
       return nil
     end
-    return (schema.properties and coerce_properties or coerce_map)(node, schema, ctx, depth)
+    return (schema.properties and objects.properties or objects.map)(node, schema, ctx, depth,
+      coerce)
   end
   local inner = only_item(node) or decoded(node)
   if not inner then
@@ -296,7 +174,7 @@ local function any(node, ctx, depth)
   if node.kind == "list" then
     return coerce_items(node, {}, ctx, depth)
   elseif node.kind == "object" then
-    return coerce_map(node, {}, ctx, depth)
+    return objects.map(node, {}, ctx, depth, coerce)
   elseif node.kind == "null" then
     return 0, json.null
   end
@@ -362,7 +240,7 @@ function coerce(node, schema, ctx, depth)
   if depth > MAX_DEPTH then
     return nil
   end
-  schema = resolve(schema, ctx)
+  schema = objects.resolve(schema, ctx)
   local values = choices_of(schema)
   if values then
     return as_choice(node, values, ctx, depth)
