@@ -19,8 +19,9 @@ M.options = exchange.with_common(chat.OPTIONS, {
   },
 })
 
--- Many a server of one's own takes a forced choice and does not keep to it.
-local UNKNOWN_HOST = { dialect = { obeys = false } }
+-- Many a server takes a forced choice and does not keep to it, or not with every model.
+local UNSURE = { obeys = false }
+local UNKNOWN_HOST = { dialect = UNSURE }
 
 -- A key of the environment goes to its own host alone.
 local HOSTS = {
@@ -34,10 +35,10 @@ local HOSTS = {
       results_end_turn = true },
   },
   ["api.deepseek.com"] = { variable = "DEEPSEEK_API_KEY" },
-  ["api.together.ai"] = { variable = "TOGETHER_API_KEY" },
-  ["api.together.xyz"] = { variable = "TOGETHER_API_KEY" },
+  ["api.together.ai"] = { variable = "TOGETHER_API_KEY", dialect = UNSURE },
+  ["api.together.xyz"] = { variable = "TOGETHER_API_KEY", dialect = UNSURE },
   ["api.x.ai"] = { variable = "XAI_API_KEY" },
-  ["router.huggingface.co"] = { variable = "HF_TOKEN" },
+  ["router.huggingface.co"] = { variable = "HF_TOKEN", dialect = UNSURE },
 }
 
 --- Creates the provider of one client.

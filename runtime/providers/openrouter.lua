@@ -32,6 +32,8 @@ function M.new(options, env)
     key = shared.key(options.api_key or env(M.key_variable)),
     key_variable = M.key_variable,
     headers = headers,
+    -- Some of the providers behind it take a forced choice and do not keep to it.
+    dialect = { obeys = false },
   })
 end
 
