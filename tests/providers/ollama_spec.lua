@@ -141,3 +141,27 @@ describe("a model of Ollama without tools", function()
     assert.are.equal(3, #server.requests)
   end))
 end)
+
+describe("a faulty server of Ollama's API", function()
+  local function kind_of(reply, options)
+    local server = anthropic_server.start({ replies = { reply } })
+    local _, _, kind, detail = registry_of(server.url, options):decide(nil, request_of())
+    server:stop()
+    return kind, detail
+  end
+
+  it("is stopped when a line has no end", support.async(function()
+    local kind, detail = kind_of({ headers = { ["content-type"] = "application/x-ndjson" },
+      body = '{"model":"' .. ("x"):rep(17 * 1024 * 1024), chunk_bytes = 65536 })
+    assert.are.equal("parse", kind)
+    assert.is_truthy(detail.message:find("ETOOBIG", 1, true))
+  end))
+
+  it("may be a proxy's page, or silence", support.async(function()
+    local html = { ["content-type"] = "text/html" }
+    assert.are.equal("server",
+      (kind_of({ status = 502, headers = html, body = "<html>Bad</html>" })))
+    assert.are.equal("parse", (kind_of({ headers = html, body = "<html>Hello</html>" })))
+    assert.are.equal("timeout", (kind_of({ hang = true }, { idle_timeout_ms = 100 })))
+  end))
+end)
