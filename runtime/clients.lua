@@ -80,7 +80,7 @@ local function open_client(client, env)
   if path then
     local module = require(path)
     client.handler = module.new(client.options, env)
-    client.key_variable = module.key_variable
+    client.key_variable = client.handler.key_variable or module.key_variable
     client.price = client.options.price or prices.of(client.handler.model)
   end
 end
@@ -213,6 +213,7 @@ function Registry:ask(client, call, deadline_ms)
     self.clock.wall_ms())
   local duration = self.clock.now_ms() - started_ms
   local answer = result or failure
+  call.attempts = call.attempts + (answer.requests or 1) - 1
   answer.client, answer.provider = client.name, client.provider
   answer.model = answer.model or client.handler.model
   answer.cost_usd = prices.cost_usd(client.price, answer.usage or {})

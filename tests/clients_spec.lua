@@ -229,9 +229,9 @@ return {
 }]])
     assert.is_nil(config)
     assert.are.equal(table.concat({
-      'F:14: client "Other": options.max_tokens must be a number, at least 1',
       'F:2: primary: unknown client "Mainn"; did you mean "Main"?',
       'F:8: client "Main": unknown provider "fallbak"; did you mean "fallback"?',
+      'F:14: client "Other": options.max_tokens must be a number, at least 1',
     }, "\n"), err)
   end)
 

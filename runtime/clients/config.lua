@@ -10,6 +10,11 @@ M.PROVIDERS = {
   anthropic = "runtime.providers.anthropic",
   ["aws-bedrock"] = "runtime.providers.aws_bedrock",
   ["google-ai"] = "runtime.providers.google_ai",
+  openai = "runtime.providers.openai",
+  ["openai-generic"] = "runtime.providers.openai_generic",
+  ["azure-openai"] = "runtime.providers.azure_openai",
+  openrouter = "runtime.providers.openrouter",
+  ollama = "runtime.providers.ollama",
   rules = "runtime.providers.rules",
   ["vertex-ai"] = "runtime.providers.vertex_ai",
 }
@@ -46,9 +51,17 @@ end
 
 local READ = {}
 
-function READ.string(value)
+function READ.string(value, option)
   if type(value) ~= "string" or value == "" then
     return nil, "must be text"
+  end
+  for _, allowed in ipairs(option.one_of or {}) do
+    if value == allowed then
+      return value
+    end
+  end
+  if option.one_of then
+    return nil, ("must be one of %s"):format(table.concat(option.one_of, ", "))
   end
   return value
 end
@@ -198,6 +211,16 @@ function Checker:policies(given)
   return policies
 end
 
+-- The options of a model's client, and what its provider says of them together.
+function Checker:provider(client, value)
+  local provider = require(M.PROVIDERS[value.provider])
+  client.options = self:options(value, provider.options)
+  for _, mistake in ipairs(provider.mistakes and provider.mistakes(client.options, self.env) or {})
+  do
+    self:mistake(client.name, mistake.field, "%s", mistake.text)
+  end
+end
+
 local CLIENT_FIELDS = { name = true, provider = true, retry_policy = true, options = true }
 
 function Checker:client(value, policies)
@@ -211,13 +234,12 @@ function Checker:client(value, policies)
         suggest.hint(tostring(value.retry_policy), suggest.keys(policies)))
     end
   end
-  local known = STRATEGIES[value.provider]
-  if not known and M.PROVIDERS[value.provider] then
-    known = require(M.PROVIDERS[value.provider]).options
-  end
-  if known then
-    client.options = self:options(value, known)
-    client.members = STRATEGIES[value.provider] and client.options.strategy or nil
+  if STRATEGIES[value.provider] then
+    client.options = self:options(value, STRATEGIES[value.provider])
+    client.members = client.options.strategy
+    return client
+  elseif M.PROVIDERS[value.provider] then
+    self:provider(client, value)
     return client
   end
   local names = suggest.keys(M.PROVIDERS)

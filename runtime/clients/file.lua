@@ -69,11 +69,19 @@ function M.load(path, env)
   if not mistakes then
     return config
   end
+  for _, mistake in ipairs(mistakes) do
+    mistake.line = line_of(source, mistake)
+  end
+  table.sort(mistakes, function(a, b)
+    if a.line ~= b.line then
+      return a.line < b.line
+    end
+    return text_of(a) < text_of(b)
+  end)
   local lines = {}
   for i, mistake in ipairs(mistakes) do
-    lines[i] = ("%s:%d: %s"):format(path, line_of(source, mistake), text_of(mistake))
+    lines[i] = ("%s:%d: %s"):format(path, mistake.line, text_of(mistake))
   end
-  table.sort(lines)
   return nil, table.concat(lines, "\n")
 end
 

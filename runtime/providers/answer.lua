@@ -5,6 +5,7 @@
 
 local failures = require("runtime.providers.failure")
 local json = require("runtime.json")
+local text_tools = require("runtime.providers.text_tools")
 
 local M = {}
 
@@ -41,6 +42,7 @@ function M.new()
   return { calls = {}, text = "", usage = {}, complete = false }
 end
 
+-- The kinds of failure, and what they mean, by the class of the stop reason.
 local STOP_FAILURES = {
   length = { "truncated", "the answer was cut at max_tokens" },
   context = { "context_length", "the conversation does not fit into the model's context" },
@@ -51,7 +53,7 @@ local STOP_FAILURES = {
 }
 
 local function fail(answer, kind, message)
-  return nil, failures.new(kind, message, {
+  return failures.new(kind, message, {
     text = answer.text ~= "" and answer.text or nil,
     usage = answer.usage,
     request_id = answer.request_id,
@@ -89,13 +91,30 @@ local function read_args(call)
   return next(args) == nil and json.object({}) or args
 end
 
---- Judges a complete answer.
----@param answer providers.Answer
----@return { tool: string, args: table, id: string?, text: string, stop: string, usage: table }?
----@return providers.Failure?
-function M.judge(answer)
+-- The only call of an answer, which may be in its text where none can be forced.
+local function call_of(answer, request)
+  local calls = answer.calls
+  if #calls == 0 and request.reads_text then
+    local call, kind, message = text_tools.call_of(answer.text, request.text_tools or request.tools)
+    return call, kind, message
+  elseif #calls == 0 then
+    return nil, "no_tool_call", "the model called no tool"
+  elseif #calls > 1 then
+    return nil, "bad_tool_call", ("the model called %d tools at once (%s); one is allowed")
+      :format(#calls, call_names(calls))
+  elseif type(calls[1].name) ~= "string" or calls[1].name == "" then
+    return nil, "bad_tool_call", "the model called a tool without a name"
+  elseif request.force and calls[1].name ~= request.force then
+    return nil, "bad_tool_call", ("the model called %s where %s was forced"):format(calls[1].name,
+      request.force)
+  end
+  return calls[1]
+end
+
+-- Why the answer may not be acted upon, whatever it holds.
+local function refusal_of(answer)
   if answer.failure then
-    return nil, answer.failure
+    return answer.failure
   end
   if not answer.complete or not answer.stop_class then
     return fail(answer, "stream_cut", "the answer ended before the model was done")
@@ -105,20 +124,25 @@ function M.judge(answer)
     local note = answer.stop_note and ": " .. answer.stop_note or ""
     return fail(answer, stopped[1], stopped[2] .. note)
   end
-  if #answer.calls == 0 then
-    return fail(answer, "no_tool_call", "the model called no tool")
+end
+
+--- Judges a complete answer.
+---@param answer providers.Answer
+---@param request? table What was asked: `force`, and `reads_text` with `tools` or `text_tools`.
+---@return { tool: string, args: table, id: string?, text: string, stop: string, usage: table }?
+---@return providers.Failure?
+function M.judge(answer, request)
+  local refusal = refusal_of(answer)
+  if refusal then
+    return nil, refusal
   end
-  if #answer.calls > 1 then
-    return fail(answer, "bad_tool_call", ("the model called %d tools at once (%s); one is allowed")
-      :format(#answer.calls, call_names(answer.calls)))
-  end
-  local call = answer.calls[1]
-  if type(call.name) ~= "string" or call.name == "" then
-    return fail(answer, "bad_tool_call", "the model called a tool without a name")
+  local call, kind, message = call_of(answer, request or {})
+  if not call then
+    return nil, fail(answer, kind, message)
   end
   local args, problem = read_args(call)
   if not args then
-    return fail(answer, "bad_tool_call", ("the call of %s: %s"):format(call.name, problem))
+    return nil, fail(answer, "bad_tool_call", ("the call of %s: %s"):format(call.name, problem))
   end
   return {
     tool = call.name,

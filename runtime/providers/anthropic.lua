@@ -2,9 +2,11 @@
 
 local exchange = require("runtime.providers.exchange")
 local failures = require("runtime.providers.failure")
-local json = require("runtime.json")
+local shared = require("runtime.providers.shared")
 
 local M = {}
+
+local text_or_nil = shared.text
 
 --- What `options` of such a client may hold.
 M.options = exchange.with_common({
@@ -45,21 +47,21 @@ local ERROR_KIND = {
 ---@param options table Checked against `M.options`.
 ---@param env fun(name: string): string?
 function M.new(options, env)
-  local base = options.base_url or env("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
-  local key = options.api_key or env("ANTHROPIC_API_KEY")
-  local token = not key and env("ANTHROPIC_AUTH_TOKEN") or nil
+  local base = shared.base(options.base_url or env("ANTHROPIC_BASE_URL")
+    or "https://api.anthropic.com")
+  local key = shared.key(options.api_key or env("ANTHROPIC_API_KEY"))
   return setmetatable({
     options = options,
     model = options.model,
-    url = base:gsub("/+$", ""):gsub("/v1$", "") .. "/v1/messages",
-    key = key and key:match("^%s*(.-)%s*$"),
-    token = token and token:match("^%s*(.-)%s*$"),
+    url = base:gsub("/v1$", "") .. "/v1/messages",
+    key = key,
+    token = not key and shared.key(env("ANTHROPIC_AUTH_TOKEN")) or nil,
   }, anthropic_mt)
 end
 
 --- True when a request can be authorised.
 function Anthropic:has_key()
-  return (self.key or self.token or "") ~= ""
+  return (self.key or self.token) ~= nil
 end
 
 --- Texts that must be in no message.
@@ -71,15 +73,6 @@ local function text_block(text)
   return { type = "text", text = text }
 end
 
-local function object(t)
-  return next(t) == nil and json.object({}) or t
-end
-
--- The API takes letters, digits, _ and - in the id of a call; another provider's may hold more.
-local function call_id(id, position)
-  return id and id:gsub("[^%w_-]", "_"):sub(1, 64) or ("call_%d"):format(position)
-end
-
 -- The content blocks of one message of the conversation. A result that names no call belongs to
 -- the one before it.
 local function blocks_of(message, position, last_id)
@@ -87,7 +80,7 @@ local function blocks_of(message, position, last_id)
   if message.role == "tool" then
     blocks[1] = {
       type = "tool_result",
-      tool_use_id = message.id and call_id(message.id) or last_id,
+      tool_use_id = message.id and shared.call_id(message.id) or last_id,
       content = message.text,
       is_error = message.is_error and true or nil,
     }
@@ -97,12 +90,12 @@ local function blocks_of(message, position, last_id)
     blocks[1] = text_block(message.text)
   end
   if message.call then
-    last_id = call_id(message.call.id, position)
+    last_id = shared.call_id(message.call.id, position)
     blocks[#blocks + 1] = {
       type = "tool_use",
       id = last_id,
       name = message.call.name,
-      input = object(message.call.args or {}),
+      input = shared.object(message.call.args),
     }
   end
   return blocks, last_id
@@ -157,19 +150,14 @@ function Anthropic:body(request)
     tool_choice = choice,
     messages = messages_of(request.messages),
   }
-  for name, value in pairs(options.extra or {}) do
-    body[name] = value
-  end
-  return body
+  return shared.with_extra(body, options.extra)
 end
 
 --- The HTTP request for a normalised one.
 function Anthropic:request(request)
-  if not self:has_key() then
-    return nil, failures.new("auth", "no key: ANTHROPIC_API_KEY is not set")
-  end
-  if (self.key or self.token):find("[%c%s]") then
-    return nil, failures.new("auth", "the key holds spaces or line breaks")
+  local missing = shared.check_key(self.key or self.token, M.key_variable)
+  if missing then
+    return nil, missing
   end
   local authorization = self.key and { "x-api-key", self.key }
     or { "authorization", "Bearer " .. self.token }
@@ -184,25 +172,15 @@ function Anthropic:request(request)
   }
 end
 
-local function text_or_nil(value)
-  return type(value) == "string" and value or nil
-end
+local COUNTS = {
+  input = "input_tokens",
+  output = "output_tokens",
+  cache_read = "cache_read_input_tokens",
+  cache_write = "cache_creation_input_tokens",
+}
 
--- Counts are cumulative: each new one replaces the one before.
 local function take_usage(usage, answer)
-  if type(usage) ~= "table" then
-    return
-  end
-  for name, from in pairs({
-    input = "input_tokens",
-    output = "output_tokens",
-    cache_read = "cache_read_input_tokens",
-    cache_write = "cache_creation_input_tokens",
-  }) do
-    if type(usage[from]) == "number" then
-      answer.usage[name] = usage[from]
-    end
-  end
+  shared.take_counts(usage, answer.usage, COUNTS)
 end
 
 local function take_stop(message, answer)

@@ -16,6 +16,7 @@
 --- `decide = exchange.decide`, and where they are needed
 ---
 ---   provider.framing                   of its streams, see framing.lua; default "sse"
+---   provider.dialect                   what its server does not understand, see adapt.lua
 ---   provider:authorize(call, timeout_ms, wall_ms)  -> true | nil, failure; may wait, and sets the
 ---                                      headers of `call`, whose `text` is the encoded body, and
 ---                                      its list `secrets`, which must be in no message either
@@ -23,15 +24,18 @@
 ---                                      once, with other credentials
 
 local failures = require("runtime.providers.failure")
-local answers = require("runtime.providers.answer")
+local adapt = require("runtime.providers.adapt")
 local async = require("runtime.async")
-local framing = require("runtime.providers.framing")
 local http = require("runtime.http")
 local json = require("runtime.json")
+local readers = require("runtime.providers.reader")
+local text_tools = require("runtime.providers.text_tools")
 
 local M = {}
 
 local MIN_SECRET = 8
+-- One request, and one more for each thing that its server may refuse.
+local MAX_ASKS = 6
 
 --- Options of every provider that speaks HTTP, with what runtime/clients/config.lua checks.
 M.COMMON = {
@@ -82,149 +86,6 @@ function M.header_lines(own, user)
   return lines
 end
 
----@class providers.Reader
-local Reader = {}
-local reader_mt = { __index = Reader }
-
--- Takes the answer apart as it comes. Status and type decide how, before anything is read.
-local function new_reader(provider)
-  return setmetatable({
-    provider = provider,
-    asked = provider.options.stream and (provider.framing or "sse") or nil,
-    answer = answers.new(),
-    pieces = {},
-  }, reader_mt)
-end
-
-function Reader:on_headers(status, headers)
-  self.status, self.headers = status, headers
-  self.answer.request_id = headers["request-id"] or headers["x-request-id"]
-    or headers["x-amzn-requestid"]
-end
-
--- The first bytes of the body.
-function Reader:begin(bytes)
-  self.begun = true
-  local is_good = self.status >= 200 and self.status < 300
-  local kind = is_good and framing.of(self.headers["content-type"], self.asked, bytes)
-  if kind then
-    local decode
-    decode, self.finish_decoding = self.provider:decoder(self.answer)
-    self.parser = framing.parser(kind, function(event)
-      self:on_event(decode, event)
-    end)
-  end
-end
-
--- The decoder's last word: what a stream leaves open until it is over.
-function Reader:end_stream()
-  local finish = self.finish_decoding
-  self.finish_decoding = nil
-  if finish and not self.answer.failure and not pcall(finish) then
-    self.answer.failure = failures.new("parse", "the stream has an unexpected shape")
-  end
-end
-
--- Some servers keep the connection alive by data that is a comment, or end with a word.
-local function is_filler(data)
-  return data:find("^%s*:") or data:find("^%s*%[DONE%]%s*$")
-end
-
-function Reader:on_event(decode, event)
-  local answer = self.answer
-  if answer.failure or answer.complete or is_filler(event.data) then
-    return
-  end
-  local body, err = json.decode(event.data)
-  if err then
-    self:misread("an event of the stream is no JSON")
-    return
-  end
-  -- Whatever a server sends must not end a watcher: a wrong shape is a failed answer.
-  if not pcall(decode, body, event.event, event.headers) then
-    self:misread("an event of the stream has an unexpected shape")
-  end
-end
-
--- The last event of a cut stream is mostly half an event: the cut is the reason.
-function Reader:misread(message)
-  if not self.ending then
-    self.answer.failure = failures.new("parse", message)
-  end
-end
-
-function Reader:on_data(bytes)
-  if not self.begun then
-    self:begin(bytes)
-  end
-  if not self.parser then
-    self.pieces[#self.pieces + 1] = bytes
-    return true
-  end
-  local ok, err, code = self.parser:feed(bytes)
-  if not ok then
-    self.answer.failure = failures.new("parse", err, { provider_code = code })
-  end
-  return not self.answer.failure and not self.answer.complete
-end
-
-function Reader:finish_stream(err, code)
-  self.ending = true
-  self.parser:finish()
-  self:end_stream()
-  local answer = self.answer
-  if not answer.complete and not answer.failure and err then
-    answer.failure = failures.from_transport(code, err)
-    answer.failure.usage = answer.usage
-  end
-  return answers.judge(answer)
-end
-
-function Reader:finish_error(text, wall_ms)
-  local status, headers = self.status, self.headers
-  local failure = failures.new(failures.kind_of_status(status), ("HTTP %d"):format(status), {
-    http = status,
-    request_id = self.answer.request_id,
-  })
-  local body = json.decode(text)
-  pcall(self.provider.read_error, self.provider, type(body) == "table" and body or {}, failure,
-    headers)
-  failure.retry_after_ms = failures.retry_after_ms(headers, wall_ms) or failure.retry_after_ms
-  if headers["x-should-retry"] == "true" or headers["x-should-retry"] == "false" then
-    failure.retryable = headers["x-should-retry"] == "true"
-  end
-  return nil, failure
-end
-
-function Reader:finish_plain(text)
-  local answer = self.answer
-  local body, err = json.decode(text)
-  if err or type(body) ~= "table" then
-    return nil, failures.new("parse", "the answer is no JSON object", {
-      http = self.status,
-      request_id = answer.request_id,
-    })
-  end
-  if not pcall(self.provider.read, self.provider, body, answer) then
-    return nil, failures.new("parse", "the answer has an unexpected shape", { http = self.status })
-  end
-  return answers.judge(answer)
-end
-
-function Reader:finish(response, err, code, wall_ms)
-  if self.parser then
-    return self:finish_stream(err, code)
-  end
-  if not response then
-    return nil, failures.from_transport(code, err)
-  end
-  local text = table.concat(self.pieces)
-  if response.status < 200 or response.status >= 300 then
-    return self:finish_error(text, wall_ms)
-  end
-  return self:finish_plain(text)
-end
-
 -- What no message may show: the provider's keys, and the user's headers, which may hold others.
 local function secrets_of(provider, call)
   local secrets = provider:secrets()
@@ -260,7 +121,7 @@ local function send(provider, call, reader, timeout_ms)
 end
 
 local function clean(failure, provider, call)
-  failure.message = failures.clean(failure.message, secrets_of(provider, call))
+  failure.message = failures.clean(failure.message, secrets_of(provider, call), provider:secrets())
   return nil, failure, call
 end
 
@@ -277,7 +138,7 @@ local function ask(provider, request, deadline, wall_ms)
       return clean(why, provider, call)
     end
   end
-  local reader = new_reader(provider)
+  local reader = readers.new(provider, request)
   local response, err, code = send(provider, call, reader, deadline:left_ms())
   local result, why = reader:finish(response, err, code, wall_ms)
   if why then
@@ -287,19 +148,32 @@ local function ask(provider, request, deadline, wall_ms)
   return result
 end
 
---- Asks the model once.
+--- Asks the model once. What its server refuses to understand is left out, and asked again; so is
+--- what it refuses for credentials that have been renewed.
 ---@async
 ---@param provider table As above.
 ---@param request table The normalised request of runtime/clients.lua.
 ---@param timeout_ms number For the whole exchange.
 ---@param wall_ms number Unix time now, for dates in headers.
----@return table? result As of answer.judge().
----@return providers.Failure?
+---@return table? result As of answer.judge(), with `requests`, how many it took.
+---@return providers.Failure? failure With `requests`, too.
 function M.decide(provider, request, timeout_ms, wall_ms)
   local deadline = async.deadline(math.min(timeout_ms, provider.options.timeout_ms or timeout_ms))
-  local result, failure, call = ask(provider, request, deadline, wall_ms)
-  if call and provider.renew and provider:renew(failure, call) and deadline:left_ms() > 0 then
-    result, failure = ask(provider, request, deadline, wall_ms)
+  local dialect, renewed = provider.dialect, false
+  local result, failure, call
+  for count = 1, MAX_ASKS do
+    local asked = dialect and text_tools.prepare(request, dialect) or request
+    result, failure, call = ask(provider, asked, deadline, wall_ms)
+    local answer = result or failure
+    answer.requests = count
+    if result or deadline:left_ms() == 0 then
+      break
+    end
+    local renews = not renewed and call and provider.renew and provider:renew(failure, call)
+    renewed = renewed or renews
+    if not renews and not adapt.learn(dialect, failure) then
+      break
+    end
   end
   return result, failure
 end

@@ -63,17 +63,50 @@ local STATUS = {
 
 local MAX_MESSAGE = 500
 
+local SHORTEST_PART = 8
+local SHORTEST_END = 4
+
+local function literal(text)
+  return (text:gsub("%W", "%%%0"))
+end
+
+-- Servers show the beginning or the end of a key that they refuse.
+local function without_parts(text, key)
+  local at = 1
+  while at + SHORTEST_PART - 1 <= #key do
+    local stop = at + SHORTEST_PART - 1
+    if text:find(key:sub(at, stop), 1, true) then
+      while stop < #key and text:find(key:sub(at, stop + 1), 1, true) do
+        stop = stop + 1
+      end
+      text = text:gsub(literal(key:sub(at, stop)), "[key]")
+    end
+    at = at + 1
+  end
+  local last = #key >= 2 * SHORTEST_PART and key:sub(-SHORTEST_END)
+  if last then
+    text = text:gsub("%f[%w]" .. literal(last) .. "%f[^%w]", "[key]")
+  end
+  return text
+end
+
 --- Makes a text fit for logs: one line, bounded, and without what looks like a key.
 ---@param text string
 ---@param secrets? string[] Removed wherever they occur.
+---@param keys? string[] Of these parts are removed as well.
 ---@return string
-function M.clean(text, secrets)
+function M.clean(text, secrets, keys)
   for _, secret in ipairs(secrets or {}) do
     if #secret >= 4 then
-      text = text:gsub(secret:gsub("%W", "%%%0"), "[key]")
+      text = text:gsub(literal(secret), "[key]")
     end
   end
-  text = text:gsub("sk%-[%w_*.-]+", "[key]"):gsub("[%c\127]+", " ")
+  -- A masked key, before parts of it are taken away.
+  text = text:gsub("[%w_.-]*%*%*%*+[%w_*.-]*%f[^%w_*.-]", "[key]")
+  for _, key in ipairs(keys or {}) do
+    text = without_parts(text, key)
+  end
+  text = text:gsub("%f[%w]sk%-[%w_*.-]+", "[key]"):gsub("[%c\127]+", " ")
   if #text > MAX_MESSAGE then
     text = text:sub(1, MAX_MESSAGE) .. "…"
   end

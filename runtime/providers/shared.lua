@@ -1,0 +1,103 @@
+--- Small things that every wire format needs.
+
+local failures = require("runtime.providers.failure")
+local json = require("runtime.json")
+
+local M = {}
+
+local MAX_ID = 64
+
+--- The value if it is text.
+---@return string?
+function M.text(value)
+  return type(value) == "string" and value or nil
+end
+
+--- The value if it is a table; never JSON's null.
+---@return table?
+function M.table(value)
+  return type(value) == "table" and value or nil
+end
+
+--- The table, which prints as `{}` when it is empty.
+---@param t table?
+---@return table
+function M.object(t)
+  return (t == nil or next(t) == nil) and json.object({}) or t
+end
+
+--- A key without the line break of the file that it was read from.
+---@param value string?
+---@return string? key nil when there is nothing in it.
+function M.key(value)
+  local key = value and value:match("^%s*(.-)%s*$")
+  return key ~= "" and key or nil
+end
+
+--- Whether a key can be sent.
+---@param key string?
+---@param variable string Where it is looked for, for the message.
+---@return providers.Failure?
+function M.check_key(key, variable)
+  if not key then
+    return failures.new("auth", ("no key: %s is not set"):format(variable))
+  end
+  if key:find("[%c%s]") then
+    return failures.new("auth", "the key holds spaces or line breaks")
+  end
+end
+
+--- An address without slashes at its end.
+---@param url string
+---@return string
+function M.base(url)
+  return (url:gsub("/+$", ""))
+end
+
+--- The id of a call in a form that every API takes: letters, digits, _ and -. Another provider's
+--- may hold more.
+---@param id string?
+---@param position integer Of the message, for a call without an id.
+---@return string
+function M.call_id(id, position)
+  return id and id:gsub("[^%w_-]", "_"):sub(1, MAX_ID) or ("call_%d"):format(position)
+end
+
+--- A text without the thoughts that some models write into it; templates swallow the opening tag.
+---@param text string
+---@return string
+function M.without_thoughts(text)
+  if not text:find("</?think>") then
+    return text
+  end
+  local rest = text:gsub("<think>.-</think>%s*", "")
+  rest = rest:match("^.*</think>%s*(.*)$") or rest
+  return (rest:gsub("<think>.*$", ""))
+end
+
+--- Adds the user's further fields to a body.
+---@param body table
+---@param extra table?
+---@return table body
+function M.with_extra(body, extra)
+  for name, value in pairs(extra or {}) do
+    body[name] = value
+  end
+  return body
+end
+
+--- Copies the counts that a provider reports under its own names. Counts of a stream are
+--- cumulative: each new one replaces the one before.
+---@param reported any
+---@param usage providers.Usage
+---@param names table<string, string> Ours to theirs.
+function M.take_counts(reported, usage, names)
+  for name, theirs in pairs(names) do
+    local count = type(reported) == "table" and reported[theirs]
+    if type(count) == "number" then
+      usage[name] = count
+    end
+  end
+end
+
+return M
