@@ -74,11 +74,12 @@ local function read_args(call)
     if err then
       return nil, "its arguments are no JSON"
     end
-    if not call.args_text:find("^%s*{") then
+    if not call.args_text:find("^%s*{") and args ~= json.null then
       return nil, "its arguments are no object"
     end
   end
-  if args == nil then
+  -- Some servers write null for none.
+  if args == nil or args == json.null then
     args = {}
   end
   if type(args) ~= "table" or #args > 0 then
