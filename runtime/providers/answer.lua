@@ -78,11 +78,12 @@ local function read_args(call)
     if err then
       return nil, "its arguments are no JSON"
     end
-    if not call.args_text:find("^%s*{") then
+    if not call.args_text:find("^%s*{") and args ~= json.null then
       return nil, "its arguments are no object"
     end
   end
-  if args == nil then
+  -- Some servers write null for none.
+  if args == nil or args == json.null then
     args = {}
   end
   if type(args) ~= "table" or #args > 0 then
@@ -95,8 +96,7 @@ end
 local function call_of(answer, request)
   local calls = answer.calls
   if #calls == 0 and request.reads_text then
-    local call, kind, message = text_tools.call_of(answer.text, request.text_tools or request.tools)
-    return call, kind, message
+    return text_tools.call_of(answer.text, request.text_tools or request.tools)
   elseif #calls == 0 then
     return nil, "no_tool_call", "the model called no tool"
   elseif #calls > 1 then
@@ -104,11 +104,18 @@ local function call_of(answer, request)
       :format(#calls, call_names(calls))
   elseif type(calls[1].name) ~= "string" or calls[1].name == "" then
     return nil, "bad_tool_call", "the model called a tool without a name"
-  elseif request.force and calls[1].name ~= request.force then
-    return nil, "bad_tool_call", ("the model called %s where %s was forced"):format(calls[1].name,
-      request.force)
   end
   return calls[1]
+end
+
+-- The same, checked against what was forced.
+local function wanted_call(answer, request)
+  local call, kind, message = call_of(answer, request)
+  if call and request.force and call.name ~= request.force then
+    return nil, "bad_tool_call", ("the model called %s where %s was forced"):format(call.name,
+      request.force)
+  end
+  return call, kind, message
 end
 
 -- Why the answer may not be acted upon, whatever it holds.
@@ -136,7 +143,7 @@ function M.judge(answer, request)
   if refusal then
     return nil, refusal
   end
-  local call, kind, message = call_of(answer, request or {})
+  local call, kind, message = wanted_call(answer, request or {})
   if not call then
     return nil, fail(answer, kind, message)
   end

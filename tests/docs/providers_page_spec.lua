@@ -40,6 +40,7 @@ local SENT = {
   Together = { "https://api.together.xyz/v1/chat/completions", "authorization: Bearer " .. KEY },
   xAI = { "https://api.x.ai/v1/chat/completions", "authorization: Bearer " .. KEY },
   vLLM = { "http://gpu1:8000/v1/chat/completions" },
+  LMStudio = { "http://127.0.0.1:1234/v1/chat/completions" },
   LlamaCpp = { "http://127.0.0.1:8080/v1/chat/completions" },
   Deployment = { "https://my-resource.openai.azure.com/openai/deployments/gpt-4o-mini"
     .. "/chat/completions?api-version=2024-10-21", "api-key: " .. KEY },
@@ -119,7 +120,7 @@ describe("docs/providers.md", function()
         end
       end
     end
-    assert.are.equal(15, count)
+    assert.are.equal(16, count)
   end))
 
   it("names every option and every variable of its providers", function()

@@ -455,10 +455,14 @@ describe("a choice that nobody could force", function()
     assert.are.equal("no_tool_call", kind)
   end))
 
-  it("must be the forced one", with_server({ replies.call("take_snapshot") }, function(server)
-    local _, err, kind = generic(server.url, AUTO):decide(nil, request_of({ force = "wait" }))
-    assert.are.equal("bad_tool_call", kind)
-    assert.are.equal("the model called take_snapshot where wait was forced", err)
+  it("must be the forced one, called or in words", with_server({
+    replies.call("take_snapshot"), replies.text('{"tool": "take_snapshot"}'),
+  }, function(server)
+    for _, options in ipairs({ AUTO, { tools = false } }) do
+      local _, err, kind = generic(server.url, options):decide(nil, request_of({ force = "wait" }))
+      assert.are.equal("bad_tool_call", kind)
+      assert.are.equal("the model called take_snapshot where wait was forced", err)
+    end
   end))
 end)
 
