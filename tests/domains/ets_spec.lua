@@ -168,7 +168,9 @@ describe("the ets domain", function()
       [spawn(fun Churn() -> T = ets:new(churn, []), timer:sleep(1), ets:delete(T), Churn() end)
         || _ <- lists:seq(1, 50)].]==])
     local found = assert(ctx.sweep:part("tables", 15000))
-    assert.is_true(found.total >= 10000 and #found.top.memory == 50)
+    assert.is_true(found.total >= 10000)
+    -- Of the 50 some may be gone before they are asked what they are.
+    assert.is_true(#found.top.memory > 0 and #found.top.memory <= 50)
     -- A busy machine may not get to all of them: then it says to how many.
     assert.are.equal("leaked", found.groups[1].name)
     assert.is_true(found.groups[1].count + found.skipped >= 10000, found.skipped)
