@@ -10,12 +10,14 @@
 --- is_error }`. Retries happen here and nowhere else.
 
 local async = require("runtime.async")
+local breaker = require("runtime.clients.breaker")
 local client_config = require("runtime.clients.config")
 local client_file = require("runtime.clients.file")
 local clock = require("runtime.clock")
 local failures = require("runtime.providers.failure")
 local prices = require("runtime.clients.prices")
 local retry = require("runtime.clients.retry")
+local strategies = require("runtime.clients.strategies")
 local suggest = require("runtime.suggest")
 local telemetry = require("runtime.telemetry")
 
@@ -23,8 +25,6 @@ local M = {}
 
 local DEFAULT_MODEL = "claude-haiku-4-5-20251001"
 local DEFAULT_TIMEOUT_MS = 120000
--- The model did answer: another one is not asked, the watcher tells it what was wrong.
-local ANSWERED = { bad_tool_call = true, no_tool_call = true }
 
 ---@class clients.Registry
 ---@field primary string
@@ -112,6 +112,8 @@ function M.new(opts)
   }, registry_mt)
   for _, client in pairs(self.clients) do
     open_client(client, env)
+    -- The rules cannot fail to answer, and a strategy is as good as its members.
+    client.breaker = client.handler and client.provider ~= "rules" and breaker.new(self) or nil
   end
   return self
 end
@@ -198,19 +200,44 @@ function Registry:emit_exception(client, request, failure, duration)
     }))
 end
 
+-- Why a client is not to be asked at all, if so.
+function Registry:refusal(client, timeout_ms)
+  local failure = self:over_limit(client)
+  if not failure and client.breaker then
+    failure = select(2, client.breaker:enter(timeout_ms))
+  end
+  if failure then
+    failure.client, failure.provider = client.name, client.provider
+    failure.model = client.handler.model
+  end
+  return failure
+end
+
+-- Tells the breaker how a request went.
+local function note(client, result, failure)
+  if not client.breaker then
+    return
+  elseif result then
+    client.breaker:succeeded()
+  else
+    client.breaker:failed(failure)
+  end
+end
+
 -- One request to one model.
 function Registry:ask(client, call, deadline_ms)
-  local failure = self:over_limit(client)
+  local request, started_ms = call.request, self.clock.now_ms()
+  local timeout_ms = math.max(1, deadline_ms - started_ms)
+  local failure = self:refusal(client, timeout_ms)
   if failure then
     return nil, failure
   end
   call.attempts = call.attempts + 1
-  local request, started_ms = call.request, self.clock.now_ms()
   self.telemetry:execute("beamlens.llm.start", { system_time = self.clock.wall_ms() },
     metadata_of(client, request))
   local result
-  result, failure = client.handler:decide(request, math.max(1, deadline_ms - started_ms),
-    self.clock.wall_ms())
+  result, failure = client.handler:decide(request, timeout_ms, self.clock.wall_ms())
+  note(client, result, failure)
   local duration = self.clock.now_ms() - started_ms
   local answer = result or failure
   call.attempts = call.attempts + (answer.requests or 1) - 1
@@ -226,74 +253,26 @@ function Registry:ask(client, call, deadline_ms)
   return result, failure
 end
 
--- The failure of a whole list. It can be tried again when one of them can, at the earliest time
--- that one of them named.
-local function combine(list)
-  local texts, retryable, retry_after_ms = {}, false, nil
-  for i, failure in ipairs(list) do
-    texts[i] = ("%s: %s"):format(failure.client, failure.message)
-    if failure.retryable then
-      local ms = failure.retry_after_ms or 0
-      retry_after_ms = math.min(retryable and retry_after_ms or ms, ms)
-      retryable = true
-    end
-  end
-  local combined = {}
-  for name, value in pairs(list[#list]) do
-    combined[name] = value
-  end
-  combined.message = failures.clean(table.concat(texts, "; "))
-  combined.retryable = retryable
-  combined.retry_after_ms = retry_after_ms ~= 0 and retry_after_ms or nil
-  return combined
-end
-
--- Asks one member after the other, each within its share of the time that is left.
-function Registry:fall_back(client, call, deadline_ms)
-  local list, count = {}, #client.members
-  for i, name in ipairs(client.members) do
-    local now_ms = self.clock.now_ms()
-    local share_ms = (deadline_ms - now_ms) / (count - i + 1)
-    local result, failure = self:run(self.clients[name], call, now_ms + share_ms)
-    if result or ANSWERED[failure.kind] then
-      return result, failure
-    end
-    list[i] = failure
-    if self.clock.now_ms() >= deadline_ms then
-      break
-    end
-  end
-  return nil, #list > 1 and combine(list) or list[1]
-end
-
--- Each call takes the next member. There is no failover but by the client's own retry policy.
-function Registry:take_turn(client, call, deadline_ms)
-  local count = #client.members
-  local turn = client.turn or client.options.start or math.floor(self.random() * count)
-  client.turn = turn + 1
-  return self:run(self.clients[client.members[turn % count + 1]], call, deadline_ms)
-end
-
-function Registry:attempt(client, call, deadline_ms)
-  if client.provider == "fallback" then
-    return self:fall_back(client, call, deadline_ms)
-  elseif client.provider == "round-robin" then
-    return self:take_turn(client, call, deadline_ms)
-  end
-  return self:ask(client, call, deadline_ms)
+-- How long to wait before the client is tried again; nil when it is not to be.
+function Registry:pause_ms(client, retries, failure, deadline_ms)
+  local wait_ms = retry.wait_ms(client.policy, retries, failure, self.random)
+  local is_late = wait_ms and self.clock.now_ms() + wait_ms >= deadline_ms
+  local is_open = wait_ms and client.breaker and client.breaker:blocked_ms() > wait_ms
+  return not is_late and not is_open and wait_ms or nil
 end
 
 -- A client with its retry policy.
 function Registry:run(client, call, deadline_ms)
+  local attempt = strategies.OF[client.provider] or self.ask
   local retries = 0
   while true do
-    local result, failure = self:attempt(client, call, deadline_ms)
+    local result, failure = attempt(self, client, call, deadline_ms)
     if result then
       return result
     end
     retries = retries + 1
-    local wait_ms = retry.wait_ms(client.policy, retries, failure, self.random)
-    if not wait_ms or self.clock.now_ms() + wait_ms >= deadline_ms then
+    local wait_ms = self:pause_ms(client, retries, failure, deadline_ms)
+    if not wait_ms then
       return nil, failure
     end
     self.sleep(wait_ms)
