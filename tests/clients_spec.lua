@@ -235,6 +235,61 @@ return {
     }, "\n"), err)
   end)
 
+  it("has the mistakes of each retry policy at that policy", function()
+    local _, err = load_text([[
+return {
+  clients = { { name = "A", provider = "anthropic", retry_policy = "Second",
+    options = { model = "m" } } },
+  retry_policies = {
+    First = { max_retries = 3, strategy = { type = "constant_delay", delay_ms = 0 / 1 } },
+    ["Second"] = {
+      max_retries = 0.5,
+      strategy = {
+        type = "exponential_backoff",
+        delay_ms = 0 / 0,
+        multiplier = 0.5,
+        jitter = true,
+      },
+    },
+    Third = { max_retries = 1, strategy = false },
+    Fourth = 7,
+    Fifth = { strategy = { type = "none" } },
+  },
+}]])
+    assert.are.equal(table.concat({
+      'F:7: retry policy "Second": max_retries must be a whole number from 0 to 20',
+      'F:10: retry policy "Second": delay_ms must be a number, at least 0',
+      'F:11: retry policy "Second": multiplier must be a number, at least 1',
+      'F:12: retry policy "Second": unknown field "jitter"; allowed: delay_ms, max_delay_ms, '
+        .. "multiplier, type",
+      'F:15: retry policy "Third": strategy must be a table',
+      'F:16: retry policy "Fourth": must be a table',
+      'F:17: retry policy "Fifth": max_retries must be a whole number from 0 to 20',
+      'F:17: retry policy "Fifth": unknown type "none"; allowed: constant_delay, '
+        .. "exponential_backoff",
+    }, "\n"), err)
+  end)
+
+  it("has its clients in a list, their policies by name, and whole turns", function()
+    local _, err = load_text([[
+return {
+  primary = "R",
+  clients = {
+    { name = "A", provider = "rules" },
+    { name = "R", provider = "round-robin",
+      retry_policy = { max_retries = 1 },
+      options = { strategy = { "A" },
+        start = 0.5 } },
+    Haiku = { provider = "anthropic" },
+  },
+}]])
+    assert.are.equal(table.concat({
+      'F:6: client "R": retry_policy must be the name of one',
+      'F:8: client "R": options.start must be a whole number, at least 0',
+      'F:9: clients must be a list: give "Haiku" its place in it and the field name',
+    }, "\n"), err)
+  end)
+
   it("may be no Lua, fail, or not be there", function()
     local _, syntax = load_text("return {\n  primary = \n}")
     assert.is_truthy(syntax:find("^F:3: "))
