@@ -25,6 +25,13 @@ local M = {}
 
 local DEFAULT_MODEL = "claude-haiku-4-5-20251001"
 local DEFAULT_TIMEOUT_MS = 120000
+-- A request that any model can answer.
+local PING = {
+  system = "This is a test of the connection. Call the tool.",
+  tools = { { name = "pong", description = "Answers the test.",
+    schema = { type = "object", properties = { ok = { type = "boolean" } } } } },
+  messages = { { role = "user", text = "Call the tool pong with ok = true." } },
+}
 
 ---@class clients.Registry
 ---@field primary string
@@ -125,17 +132,20 @@ function Registry:names()
 end
 
 --- What each client is, for people.
----@return { name: string, provider: string, model?: string, key?: "set"|"missing", members? }[]
+---@return { name: string, provider: string, model?: string, key?: "set"|"missing",
+--- key_variable?: string, members?: string[] }[] list `key_variable` where the key is missing.
 function Registry:list()
   local list = {}
   for i, name in ipairs(self:names()) do
     local client = self.clients[name]
     local needs_key = client.key_variable ~= nil
+    local is_missing = needs_key and not client.handler:has_key()
     list[i] = {
       name = name,
       provider = client.provider,
       model = client.handler and client.handler.model,
-      key = needs_key and (client.handler:has_key() and "set" or "missing") or nil,
+      key = needs_key and (is_missing and "missing" or "set") or nil,
+      key_variable = is_missing and client.key_variable or nil,
       members = client.members,
     }
   end
@@ -277,6 +287,22 @@ function Registry:run(client, call, deadline_ms)
     end
     self.sleep(wait_ms)
   end
+end
+
+--- Makes one small request with a model, without retries.
+---@async
+---@param name string Of a client that is no strategy.
+---@param timeout_ms number
+---@return clients.Result?
+---@return providers.Failure? failure
+function Registry:ping(name, timeout_ms)
+  local started_ms = self.clock.now_ms()
+  local result, failure = self:ask(self.clients[name], { request = PING, attempts = 0 },
+    started_ms + timeout_ms)
+  if result then
+    result.ms = self.clock.now_ms() - started_ms
+  end
+  return result, failure
 end
 
 --- Asks a client for the next tool call.
