@@ -15,6 +15,7 @@ local client_config = require("runtime.clients.config")
 local client_file = require("runtime.clients.file")
 local clock = require("runtime.clock")
 local failures = require("runtime.providers.failure")
+local plateau = require("runtime.clients.plateau")
 local prices = require("runtime.clients.prices")
 local retry = require("runtime.clients.retry")
 local strategies = require("runtime.clients.strategies")
@@ -120,7 +121,9 @@ function M.new(opts)
   for _, client in pairs(self.clients) do
     open_client(client, env)
     -- The rules cannot fail to answer, and a strategy is as good as its members.
-    client.breaker = client.handler and client.provider ~= "rules" and breaker.new(self) or nil
+    if client.handler and client.provider ~= "rules" then
+      client.breaker, client.plateau = breaker.new(self), plateau.new()
+    end
   end
   return self
 end
@@ -234,6 +237,16 @@ local function note(client, result, failure)
   end
 end
 
+-- Says so, once for each client, when its server cuts the prompts that it gets.
+function Registry:look_for_cut(client, request, usage)
+  local cut = client.plateau and client.plateau:add(request, usage)
+  if cut then
+    self.telemetry:execute("beamlens.llm.prompt_cut", cut, metadata_of(client, request, {
+      cure = plateau.cure(client.provider, client.options.context_tokens, cut.prompt_tokens),
+    }))
+  end
+end
+
 -- One request to one model.
 function Registry:ask(client, call, deadline_ms)
   local request, started_ms = call.request, self.clock.now_ms()
@@ -260,6 +273,7 @@ function Registry:ask(client, call, deadline_ms)
   else
     self:emit_exception(client, request, failure, duration)
   end
+  self:look_for_cut(client, request, answer.usage or {})
   return result, failure
 end
 
