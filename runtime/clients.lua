@@ -75,6 +75,10 @@ end
 --- `FILE:LINE: text` for each mistake.
 M.load = client_file.load
 
+--- The mistakes of a registry that stands in a watcher's file, as those of `load`, or nil:
+--- `mistakes_in(config, path, env) -> err?`.
+M.mistakes_in = client_file.mistakes_in
+
 ---@class clients.Options
 ---@field config? table As a registry's file returns it. Default: built in.
 ---@field telemetry? telemetry.Bus

@@ -280,13 +280,19 @@ return {
       retry_policy = { max_retries = 1 },
       options = { strategy = { "A" },
         start = 0.5 } },
+    { name = "S", provider = "fallback", options = { strategy = { "A", next = "R" } } },
+    { name = "T", provider = "openai", options = { model = "m",
+      ca_file = "build/no-such.pem" } },
     Haiku = { provider = "anthropic" },
   },
 }]])
     assert.are.equal(table.concat({
       'F:6: client "R": retry_policy must be the name of one',
       'F:8: client "R": options.start must be a whole number, at least 0',
-      'F:9: clients must be a list: give "Haiku" its place in it and the field name',
+      'F:9: client "S": options.strategy must be a list of clients\' names',
+      'F:11: client "T": options.ca_file cannot be read: build/no-such.pem: '
+        .. "No such file or directory",
+      'F:12: clients must be a list: give "Haiku" its place in it and the field name',
     }, "\n"), err)
   end)
 

@@ -65,6 +65,34 @@ function M.describe(mistakes)
   return table.concat(lines, "\n")
 end
 
+-- A line `FILE:LINE: text` for each mistake, in the order of the file.
+local function located(mistakes, source, path)
+  for _, mistake in ipairs(mistakes) do
+    mistake.line = line_of(source, mistake)
+  end
+  table.sort(mistakes, function(a, b)
+    if a.line ~= b.line then
+      return a.line < b.line
+    end
+    return text_of(a) < text_of(b)
+  end)
+  local lines = {}
+  for i, mistake in ipairs(mistakes) do
+    lines[i] = ("%s:%d: %s"):format(path, mistake.line, text_of(mistake))
+  end
+  return table.concat(lines, "\n")
+end
+
+--- Checks a registry that stands in another file, a watcher's.
+---@param config table
+---@param path string
+---@param env fun(name: string): string?
+---@return string? err A line `FILE:LINE: text` for each mistake.
+function M.mistakes_in(config, path, env)
+  local _, mistakes = client_config.check(config, env)
+  return mistakes and located(mistakes, loader.read(path) or "", path)
+end
+
 --- Reads a registry's file and checks it.
 ---@param path string
 ---@param env? fun(name: string): string? Default: the process's environment.
@@ -88,20 +116,7 @@ function M.load(path, env)
   if not mistakes then
     return config
   end
-  for _, mistake in ipairs(mistakes) do
-    mistake.line = line_of(source, mistake)
-  end
-  table.sort(mistakes, function(a, b)
-    if a.line ~= b.line then
-      return a.line < b.line
-    end
-    return text_of(a) < text_of(b)
-  end)
-  local lines = {}
-  for i, mistake in ipairs(mistakes) do
-    lines[i] = ("%s:%d: %s"):format(path, mistake.line, text_of(mistake))
-  end
-  return nil, table.concat(lines, "\n")
+  return nil, located(mistakes, source, path)
 end
 
 return M

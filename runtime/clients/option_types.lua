@@ -72,14 +72,28 @@ function M.price(value)
 end
 
 function M.strategy(value)
-  for _, name in ipairs(type(value) == "table" and value or {}) do
-    if type(name) ~= "string" then
-      return nil, "must be a list of clients' names"
+  local problem = "must be a list of clients' names"
+  if type(value) ~= "table" or #value == 0 then
+    return nil, problem
+  end
+  for key, name in pairs(value) do
+    if type(key) ~= "number" or type(name) ~= "string" then
+      return nil, problem
     end
   end
-  if type(value) ~= "table" or #value == 0 then
-    return nil, "must be a list of clients' names"
+  return value
+end
+
+--- A file that is there and can be read.
+function M.file(value)
+  if type(value) ~= "string" or value == "" then
+    return nil, "must be a path"
   end
+  local file, err = io.open(value, "rb")
+  if not file then
+    return nil, "cannot be read: " .. err
+  end
+  file:close()
   return value
 end
 
