@@ -473,6 +473,34 @@ describe("fallback", function()
     assert.are.equal(1, #b.requests)
   end))
 
+  it("may hold a strategy, whose members' failures are told with its name", with_servers({
+    { BROKEN, BROKEN }, { DENIED, DENIED }, { DENIED },
+  }, function(a, b, c)
+    local registry = open({ primary = "Outer", clients = {
+      anthropic("A", a), anthropic("B", b), anthropic("C", c),
+      { name = "Inner", provider = "fallback", options = { strategy = { "A", "Turns" } } },
+      { name = "Turns", provider = "round-robin", options = { strategy = { "B" } } },
+      { name = "Outer", provider = "fallback", options = { strategy = { "Inner", "C" } } },
+    } })
+    local _, err, kind, detail = registry:decide(nil, request())
+    assert.are.equal("Inner: A: oops; B: invalid x-api-key; C: invalid x-api-key", err)
+    assert.are.same({ "auth", true, 3 }, { kind, detail.retryable, detail.attempts })
+  end))
+
+  it("gives a model all the time when only the rules come after it", with_servers({
+    always({ hang = true }),
+  }, function(a)
+    local bus, took_ms = telemetry.new(), nil
+    assert(bus:attach("spec", "beamlens.llm.exception", function(_, measurements)
+      took_ms = measurements.duration
+    end))
+    local registry = open({ primary = "F", clients = { anthropic("A", a), { name = "F",
+      provider = "fallback", options = { strategy = { "A", "rules" } } } } }, { telemetry = bus })
+    local result = assert(registry:decide(nil, request(), { timeout_ms = 400 }))
+    assert.are.equal("rules", result.client)
+    assert.is_true(took_ms > 300, took_ms)
+  end))
+
   it("leaves time for the next one when the first hangs", with_servers({
     always({ hang = true }), { WAIT },
   }, function(a, b)

@@ -97,7 +97,6 @@ local function goes_on(first, server, kind, count)
   assert.are.equal(1, #second.requests)
   assert.are.same({}, pauses)
   assert.are.equal(count or 1, #server.requests)
-  first.retry_policy = nil
   local _, err, got, detail = registry:decide("First", request())
   assert.are.equal(kind, got)
   assert.is_nil(err:find("sesame", 1, true))
