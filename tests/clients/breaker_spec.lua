@@ -205,33 +205,46 @@ describe("a registry with breakers", function()
     assert.are.equal(10, #dead.requests)
   end))
 
-  it("asks a dead client at most 30 times in an hour, for however many watchers",
-    support.async(function()
-      local dead = start_server({ on_request = function()
-        return OVERLOADED
-      end })
-      local moved = clock.manual()
-      local registry = open({ clients = { anthropic("A", dead.url) } }, moved)
-      while moved.now_ms() < HOUR_MS do
-        local tasks = {}
-        for i = 1, 4 do
-          tasks[i] = async.spawn(function()
-            assert(not registry:decide(nil, request()))
-          end)
+  for what, reply in pairs({
+    ["is overloaded"] = OVERLOADED,
+    ["refuses its key"] = DENIED,
+    ["takes no request"] = { status = 400, error = "invalid_request_error", message = "no" },
+    ["says to come back in a second"] = { status = 429, error = "rate_limit_error",
+      headers = { ["retry-after"] = "1" } },
+    ["cuts its answers"] = { cut = true, tool = "wait", input = { ms = 1 } },
+  }) do
+    it("asks a client that " .. what .. " at most 30 times in an hour, for several watchers",
+      support.async(function()
+        local dead = start_server({ on_request = function()
+          return reply
+        end })
+        local moved = clock.manual()
+        local client = anthropic("A", dead.url)
+        client.retry_policy = "Eager"
+        local registry = open({ clients = { client }, retry_policies = {
+          Eager = { max_retries = 20, strategy = { type = "constant_delay", delay_ms = 10 } },
+        } }, moved)
+        while moved.now_ms() < HOUR_MS do
+          local tasks = {}
+          for i = 1, 4 do
+            tasks[i] = async.spawn(function()
+              assert(not registry:decide(nil, request()))
+            end)
+          end
+          for _, task in ipairs(tasks) do
+            assert.is_true((task:join()))
+          end
+          moved.advance(5000)
         end
-        for _, task in ipairs(tasks) do
-          assert.is_true((task:join()))
-        end
-        moved.advance(5000)
-      end
-      assert.is_true(#dead.requests >= 15 and #dead.requests <= 30, #dead.requests)
-    end, 60))
+        assert.is_true(#dead.requests >= 15 and #dead.requests <= 30, #dead.requests)
+      end, 60))
+  end
 end)
 
 describe("a watcher whose every client is dead for an hour", function()
   -- A watcher over a registry of a server that fails by status, one that refuses the key, and one
   -- that is not there.
-  local function setup(replies)
+  local function setup(replies, last)
     local it_is = watched.new({}, { client = "Main" })
     support.on_cleanup(function()
       it_is:stop()
@@ -253,7 +266,7 @@ describe("a watcher whose every client is dead for an hour", function()
         clients = {
           anthropic("A", servers.A.url), anthropic("B", servers.B.url),
           anthropic("C", nobody.url),
-          { name = "Main", provider = "fallback", options = { strategy = { "A", "B", "C" } } },
+          { name = "Main", provider = "fallback", options = { strategy = { "A", "B", "C", last } } },
         },
       },
       env = env, clock = it_is.clock, telemetry = it_is.telemetry,
@@ -295,35 +308,44 @@ describe("a watcher whose every client is dead for an hour", function()
     end
   end
 
-  it("goes on by the rules, and is back on the model within one step of the backoff",
-    support.async(function()
-      local replies = { A = OVERLOADED, B = DENIED }
-      local it_is, servers = setup(replies)
-      it_is:start()
-      pass(it_is, HOUR_MS / 2)
-      it_is.detector.list = { watched.finding() }
-      it_is.detector.tell(it_is.detector.list[1], "firing")
-      pass(it_is, HOUR_MS / 2)
-      assert.are.equal("warning", it_is.watcher.current.name)
-      assert.are.equal("rule", it_is:last("watcher.state_change").metadata.source)
-      for name, server in pairs(servers) do
-        assert.are.equal(asked(it_is, name), #server.requests)
-      end
-      for _, name in ipairs({ "A", "B", "C" }) do
-        local count = asked(it_is, name)
-        assert.is_true(count >= 5 and count <= 30, name .. ": " .. count)
-      end
-      assert.is_nil(answered(it_is))
+  for what, case in pairs({
+    ["for an hour"] = { HOUR_MS },
+    ["for an hour, with the rules as last member"] = { HOUR_MS, "rules" },
+    ["for 100 s"] = { 100000 },
+    ["for 20 min"] = { 1200000 },
+  }) do
+    it("goes on by the rules, and is back within one step of the backoff, " .. what,
+      support.async(function()
+        local dead_ms = case[1]
+        local replies = { A = OVERLOADED, B = DENIED }
+        local it_is, servers = setup(replies, case[2])
+        it_is:start()
+        pass(it_is, dead_ms / 2)
+        it_is.detector.list = { watched.finding() }
+        it_is.detector.tell(it_is.detector.list[1], "firing")
+        pass(it_is, dead_ms / 2)
+        assert.are.equal("warning", it_is.watcher.current.name)
+        for name, server in pairs(servers) do
+          assert.are.equal(asked(it_is, name), #server.requests)
+        end
+        for _, name in ipairs({ "A", "B", "C" }) do
+          local count = asked(it_is, name)
+          assert.is_true(count >= 4 and count <= 30, name .. ": " .. count)
+        end
+        assert.is_nil(answered(it_is))
 
-      replies.A = WAIT
-      local back_ms = it_is.clock.now_ms()
-      pass(it_is, 2 * MAX_STEP_MS, function()
-        return answered(it_is)
-      end)
-      assert.are.equal("A", answered(it_is).metadata.client)
-      assert.is_true(it_is.clock.now_ms() - back_ms <= MAX_STEP_MS + 1000,
-        it_is.clock.now_ms() - back_ms)
-      it_is:asleep()
-      assert.is_nil(it_is.watcher.model.failing_since_ms)
-    end, 60))
+        replies.A = WAIT
+        local back_ms = it_is.clock.now_ms()
+        local step_ms = it_is:last("watcher.llm_error").measurements.retry_ms
+        pass(it_is, 2 * MAX_STEP_MS, function()
+          return answered(it_is)
+        end)
+        assert.are.equal("A", answered(it_is).metadata.client)
+        assert.is_true(step_ms <= MAX_STEP_MS)
+        assert.is_true(it_is.clock.now_ms() - back_ms <= step_ms + 1000,
+          it_is.clock.now_ms() - back_ms)
+        it_is:asleep()
+        assert.is_nil(it_is.watcher.model.failing_since_ms)
+      end, 60))
+  end
 end)
