@@ -11,14 +11,16 @@ local M = {}
 local ANSWERED = { bad_tool_call = true, no_tool_call = true }
 
 -- The failure of a whole list. It can be tried again when one of them can, at the earliest time
--- that one of them named.
+-- that one of them named; `probe_ms` is when the first of those left alone may be asked.
 local function combine(client, list)
-  local texts, soonest_ms = {}, nil
+  local texts, soonest_ms, probe_ms = {}, nil, nil
   local retryable, not_asked = false, true
   for i, failure in ipairs(list) do
     texts[i] = ("%s: %s"):format(failure.client, failure.message)
     retryable = retryable or failure.retryable
     not_asked = not_asked and failure.not_asked
+    local own_probe_ms = failure.not_asked and failure.retry_after_ms or failure.probe_ms
+    probe_ms = own_probe_ms and math.min(probe_ms or own_probe_ms, own_probe_ms) or probe_ms
     if failure.retryable or failure.not_asked then
       local ms = failure.retry_after_ms or 0
       soonest_ms = math.min(soonest_ms or ms, ms)
@@ -28,6 +30,7 @@ local function combine(client, list)
   combined.client = client.name
   combined.message = failures.clean(table.concat(texts, "; "))
   combined.retryable, combined.not_asked = retryable, not_asked or nil
+  combined.probe_ms = probe_ms
   combined.retry_after_ms = soonest_ms ~= 0 and soonest_ms or nil
   return combined
 end

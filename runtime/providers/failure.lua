@@ -7,6 +7,8 @@ local M = {}
 ---@field message string For people; bounded, one line, without keys.
 ---@field retryable boolean The same request can succeed later.
 ---@field retry_after_ms? number What the server asked for.
+---@field not_asked? boolean No request was made: the client is left alone for now.
+---@field probe_ms? number Of several clients, when the first that is left alone may be asked.
 ---@field http? integer Status.
 ---@field provider_code? string The provider's own name of the error.
 ---@field request_id? string

@@ -183,6 +183,23 @@ describe("a registry with breakers", function()
     assert.are.equal(5, #dead.requests)
   end))
 
+  it("says when the first client that is left alone may be asked", support.async(function()
+    local dead = start_server({ on_request = function()
+      return DENIED
+    end })
+    local registry = open({ primary = "F", clients = {
+      anthropic("A", dead.url), anthropic("B", dead.url),
+      { name = "F", provider = "fallback", options = { strategy = { "A", "Inner" } } },
+      { name = "Inner", provider = "fallback", options = { strategy = { "B", "B" } } },
+    } }, clock.manual())
+    for _ = 1, 5 do
+      registry:decide("A", request())
+    end
+    local detail = select(4, registry:decide(nil, request()))
+    assert.are.same({ 9000 }, { detail.probe_ms })
+    assert.is_nil(detail.not_asked)
+  end))
+
   it("says when to come back when every client is left alone", support.async(function()
     local dead = start_server({ on_request = function()
       return DENIED
@@ -266,7 +283,8 @@ describe("a watcher whose every client is dead for an hour", function()
         clients = {
           anthropic("A", servers.A.url), anthropic("B", servers.B.url),
           anthropic("C", nobody.url),
-          { name = "Main", provider = "fallback", options = { strategy = { "A", "B", "C", last } } },
+          { name = "Main", provider = "fallback",
+            options = { strategy = { "A", "B", "C", last } } },
         },
       },
       env = env, clock = it_is.clock, telemetry = it_is.telemetry,
