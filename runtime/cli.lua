@@ -17,13 +17,16 @@ local COMMANDS = {
   snapshot = { module = "runtime.commands.snapshot", help = "take one snapshot of a domain" },
   domains = { module = "runtime.commands.domains", help = "list domains, or one with its "
     .. "callbacks" },
+  clients = { module = "runtime.commands.clients", help = "list the client registry, or ping its "
+    .. "models" },
   doctor = { module = "runtime.commands.doctor", help = "check what watching a node needs" },
   events = { module = "runtime.commands.events", help = "list telemetry events" },
   version = { module = "runtime.commands.version", help = "print versions" },
   lua = { module = "runtime.commands.lua", help = "run a Lua file in the host" },
 }
 local ORDER = {
-  "run", "check", "exec", "snapshot", "domains", "doctor", "events", "version", "lua",
+  "run", "check", "exec", "snapshot", "domains", "clients", "doctor", "events", "version",
+  "lua",
 }
 
 local function usage()

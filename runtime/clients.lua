@@ -10,12 +10,15 @@
 --- is_error }`. Retries happen here and nowhere else.
 
 local async = require("runtime.async")
+local breaker = require("runtime.clients.breaker")
 local client_config = require("runtime.clients.config")
 local client_file = require("runtime.clients.file")
 local clock = require("runtime.clock")
 local failures = require("runtime.providers.failure")
+local plateau = require("runtime.clients.plateau")
 local prices = require("runtime.clients.prices")
 local retry = require("runtime.clients.retry")
+local strategies = require("runtime.clients.strategies")
 local suggest = require("runtime.suggest")
 local telemetry = require("runtime.telemetry")
 
@@ -23,8 +26,13 @@ local M = {}
 
 local DEFAULT_MODEL = "claude-haiku-4-5-20251001"
 local DEFAULT_TIMEOUT_MS = 120000
--- The model did answer: another one is not asked, the watcher tells it what was wrong.
-local ANSWERED = { bad_tool_call = true, no_tool_call = true }
+-- A request that any model can answer.
+local PING = {
+  system = "This is a test of the connection. Call the tool.",
+  tools = { { name = "pong", description = "Answers the test.",
+    schema = { type = "object", properties = { ok = { type = "boolean" } } } } },
+  messages = { { role = "user", text = "Call the tool pong with ok = true." } },
+}
 
 ---@class clients.Registry
 ---@field primary string
@@ -66,6 +74,10 @@ end
 --- Reads a registry's file and checks it: `load(path, env) -> config | nil, err`, a line
 --- `FILE:LINE: text` for each mistake.
 M.load = client_file.load
+
+--- The mistakes of a registry that stands in a watcher's file, as those of `load`, or nil:
+--- `mistakes_in(config, path, env) -> err?`.
+M.mistakes_in = client_file.mistakes_in
 
 ---@class clients.Options
 ---@field config? table As a registry's file returns it. Default: built in.
@@ -112,6 +124,10 @@ function M.new(opts)
   }, registry_mt)
   for _, client in pairs(self.clients) do
     open_client(client, env)
+    -- The rules cannot fail to answer, and a strategy is as good as its members.
+    if client.handler and client.provider ~= "rules" then
+      client.breaker, client.plateau = breaker.new(self), plateau.new()
+    end
   end
   return self
 end
@@ -123,17 +139,20 @@ function Registry:names()
 end
 
 --- What each client is, for people.
----@return { name: string, provider: string, model?: string, key?: "set"|"missing", members? }[]
+---@return { name: string, provider: string, model?: string, key?: "set"|"missing",
+--- key_variable?: string, members?: string[] }[] list `key_variable` where the key is missing.
 function Registry:list()
   local list = {}
   for i, name in ipairs(self:names()) do
     local client = self.clients[name]
     local needs_key = client.key_variable ~= nil
+    local is_missing = needs_key and not client.handler:has_key()
     list[i] = {
       name = name,
       provider = client.provider,
       model = client.handler and client.handler.model,
-      key = needs_key and (client.handler:has_key() and "set" or "missing") or nil,
+      key = needs_key and (is_missing and "missing" or "set") or nil,
+      key_variable = is_missing and client.key_variable or nil,
       members = client.members,
     }
   end
@@ -198,19 +217,54 @@ function Registry:emit_exception(client, request, failure, duration)
     }))
 end
 
+-- Why a client is not to be asked at all, if so.
+function Registry:refusal(client, timeout_ms)
+  local failure = self:over_limit(client)
+  if not failure and client.breaker then
+    failure = select(2, client.breaker:enter(timeout_ms))
+  end
+  if failure then
+    failure.client, failure.provider = client.name, client.provider
+    failure.model = client.handler.model
+  end
+  return failure
+end
+
+-- Tells the breaker how a request went.
+local function note(client, result, failure)
+  if not client.breaker then
+    return
+  elseif result then
+    client.breaker:succeeded()
+  else
+    client.breaker:failed(failure)
+  end
+end
+
+-- Says so, once for each client, when its server cuts the prompts that it gets.
+function Registry:look_for_cut(client, request, usage)
+  local cut = client.plateau and client.plateau:add(request, usage)
+  if cut then
+    self.telemetry:execute("beamlens.llm.prompt_cut", cut, metadata_of(client, request, {
+      cure = plateau.cure(client.provider, client.options.context_tokens, cut.prompt_tokens),
+    }))
+  end
+end
+
 -- One request to one model.
 function Registry:ask(client, call, deadline_ms)
-  local failure = self:over_limit(client)
+  local request, started_ms = call.request, self.clock.now_ms()
+  local timeout_ms = math.max(1, deadline_ms - started_ms)
+  local failure = self:refusal(client, timeout_ms)
   if failure then
     return nil, failure
   end
   call.attempts = call.attempts + 1
-  local request, started_ms = call.request, self.clock.now_ms()
   self.telemetry:execute("beamlens.llm.start", { system_time = self.clock.wall_ms() },
     metadata_of(client, request))
   local result
-  result, failure = client.handler:decide(request, math.max(1, deadline_ms - started_ms),
-    self.clock.wall_ms())
+  result, failure = client.handler:decide(request, timeout_ms, self.clock.wall_ms())
+  note(client, result, failure)
   local duration = self.clock.now_ms() - started_ms
   local answer = result or failure
   call.attempts = call.attempts + (answer.requests or 1) - 1
@@ -223,81 +277,50 @@ function Registry:ask(client, call, deadline_ms)
   else
     self:emit_exception(client, request, failure, duration)
   end
+  self:look_for_cut(client, request, answer.usage or {})
   return result, failure
 end
 
--- The failure of a whole list. It can be tried again when one of them can, at the earliest time
--- that one of them named.
-local function combine(list)
-  local texts, retryable, retry_after_ms = {}, false, nil
-  for i, failure in ipairs(list) do
-    texts[i] = ("%s: %s"):format(failure.client, failure.message)
-    if failure.retryable then
-      local ms = failure.retry_after_ms or 0
-      retry_after_ms = math.min(retryable and retry_after_ms or ms, ms)
-      retryable = true
-    end
-  end
-  local combined = {}
-  for name, value in pairs(list[#list]) do
-    combined[name] = value
-  end
-  combined.message = failures.clean(table.concat(texts, "; "))
-  combined.retryable = retryable
-  combined.retry_after_ms = retry_after_ms ~= 0 and retry_after_ms or nil
-  return combined
-end
-
--- Asks one member after the other, each within its share of the time that is left.
-function Registry:fall_back(client, call, deadline_ms)
-  local list, count = {}, #client.members
-  for i, name in ipairs(client.members) do
-    local now_ms = self.clock.now_ms()
-    local share_ms = (deadline_ms - now_ms) / (count - i + 1)
-    local result, failure = self:run(self.clients[name], call, now_ms + share_ms)
-    if result or ANSWERED[failure.kind] then
-      return result, failure
-    end
-    list[i] = failure
-    if self.clock.now_ms() >= deadline_ms then
-      break
-    end
-  end
-  return nil, #list > 1 and combine(list) or list[1]
-end
-
--- Each call takes the next member. There is no failover but by the client's own retry policy.
-function Registry:take_turn(client, call, deadline_ms)
-  local count = #client.members
-  local turn = client.turn or client.options.start or math.floor(self.random() * count)
-  client.turn = turn + 1
-  return self:run(self.clients[client.members[turn % count + 1]], call, deadline_ms)
-end
-
-function Registry:attempt(client, call, deadline_ms)
-  if client.provider == "fallback" then
-    return self:fall_back(client, call, deadline_ms)
-  elseif client.provider == "round-robin" then
-    return self:take_turn(client, call, deadline_ms)
-  end
-  return self:ask(client, call, deadline_ms)
+-- How long to wait before the client is tried again; nil when it is not to be.
+function Registry:pause_ms(client, retries, failure, deadline_ms)
+  local wait_ms = retry.wait_ms(client.policy, retries, failure, self.random)
+  local is_late = wait_ms and self.clock.now_ms() + wait_ms >= deadline_ms
+  local is_open = wait_ms and client.breaker and client.breaker:blocked_ms() > wait_ms
+  return not is_late and not is_open and wait_ms or nil
 end
 
 -- A client with its retry policy.
 function Registry:run(client, call, deadline_ms)
+  local attempt = strategies.OF[client.provider] or self.ask
   local retries = 0
   while true do
-    local result, failure = self:attempt(client, call, deadline_ms)
+    local result, failure = attempt(self, client, call, deadline_ms)
     if result then
       return result
     end
     retries = retries + 1
-    local wait_ms = retry.wait_ms(client.policy, retries, failure, self.random)
-    if not wait_ms or self.clock.now_ms() + wait_ms >= deadline_ms then
+    local wait_ms = self:pause_ms(client, retries, failure, deadline_ms)
+    if not wait_ms then
       return nil, failure
     end
     self.sleep(wait_ms)
   end
+end
+
+--- Makes one small request with a model, without retries.
+---@async
+---@param name string Of a client that is no strategy.
+---@param timeout_ms number
+---@return clients.Result?
+---@return providers.Failure? failure
+function Registry:ping(name, timeout_ms)
+  local started_ms = self.clock.now_ms()
+  local result, failure = self:ask(self.clients[name], { request = PING, attempts = 0 },
+    started_ms + timeout_ms)
+  if result then
+    result.ms = self.clock.now_ms() - started_ms
+  end
+  return result, failure
 end
 
 --- Asks a client for the next tool call.

@@ -31,6 +31,9 @@ return {
     with(CYCLE, "client", "provider", "model", "stop", "request_id")),
   ["beamlens.llm.exception"] = event("A request to a model failed.", TOOK,
     with(CYCLE, "client", "provider", "model", "kind", "http_status", "message", "retryable")),
+  ["beamlens.llm.prompt_cut"] = event("A server counts no more tokens, however long the prompt is: "
+    .. "it cuts prompts silently. `cure` says what to do.", { "prompt_tokens", "prompt_bytes" },
+    with(CYCLE, "client", "provider", "model", "cure")),
 
   ["beamlens.tool.start"] = event("A tool call begins.", NOW,
     with(CYCLE, "tool", "arguments", "reason")),

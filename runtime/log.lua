@@ -148,6 +148,11 @@ TEXT["beamlens.watcher.alert_resolved"] = function(measurements, metadata, paint
     alert.subject or "", units.format_duration(measurements.duration or 0))
 end
 
+TEXT["beamlens.llm.prompt_cut"] = function(measurements, metadata, paint)
+  return paint("warning", "model") .. (" %s cuts prompts at %s tokens without a word: %s"):format(
+    metadata.client, units.format_count(measurements.prompt_tokens), metadata.cure)
+end
+
 TEXT["beamlens.watcher.llm_error"] = function(measurements, metadata, paint)
   return paint("warning", "model") .. (" %s; the rules decide, next try in %s"):format(
     metadata.error, units.format_duration(measurements.retry_ms or 0))

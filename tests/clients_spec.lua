@@ -235,6 +235,67 @@ return {
     }, "\n"), err)
   end)
 
+  it("has the mistakes of each retry policy at that policy", function()
+    local _, err = load_text([[
+return {
+  clients = { { name = "A", provider = "anthropic", retry_policy = "Second",
+    options = { model = "m" } } },
+  retry_policies = {
+    First = { max_retries = 3, strategy = { type = "constant_delay", delay_ms = 0 / 1 } },
+    ["Second"] = {
+      max_retries = 0.5,
+      strategy = {
+        type = "exponential_backoff",
+        delay_ms = 0 / 0,
+        multiplier = 0.5,
+        jitter = true,
+      },
+    },
+    Third = { max_retries = 1, strategy = false },
+    Fourth = 7,
+    Fifth = { strategy = { type = "none" } },
+  },
+}]])
+    assert.are.equal(table.concat({
+      'F:7: retry policy "Second": max_retries must be a whole number from 0 to 20',
+      'F:10: retry policy "Second": delay_ms must be a number, at least 0',
+      'F:11: retry policy "Second": multiplier must be a number, at least 1',
+      'F:12: retry policy "Second": unknown field "jitter"; allowed: delay_ms, max_delay_ms, '
+        .. "multiplier, type",
+      'F:15: retry policy "Third": strategy must be a table',
+      'F:16: retry policy "Fourth": must be a table',
+      'F:17: retry policy "Fifth": max_retries must be a whole number from 0 to 20',
+      'F:17: retry policy "Fifth": unknown type "none"; allowed: constant_delay, '
+        .. "exponential_backoff",
+    }, "\n"), err)
+  end)
+
+  it("has its clients in a list, their policies by name, and whole turns", function()
+    local _, err = load_text([[
+return {
+  primary = "R",
+  clients = {
+    { name = "A", provider = "rules" },
+    { name = "R", provider = "round-robin",
+      retry_policy = { max_retries = 1 },
+      options = { strategy = { "A" },
+        start = 0.5 } },
+    { name = "S", provider = "fallback", options = { strategy = { "A", next = "R" } } },
+    { name = "T", provider = "openai", options = { model = "m",
+      ca_file = "build/no-such.pem" } },
+    Haiku = { provider = "anthropic" },
+  },
+}]])
+    assert.are.equal(table.concat({
+      'F:6: client "R": retry_policy must be the name of one',
+      'F:8: client "R": options.start must be a whole number, at least 0',
+      'F:9: client "S": options.strategy must be a list of clients\' names',
+      'F:11: client "T": options.ca_file cannot be read: build/no-such.pem: '
+        .. "No such file or directory",
+      'F:12: clients must be a list: give "Haiku" its place in it and the field name',
+    }, "\n"), err)
+  end)
+
   it("may be no Lua, fail, or not be there", function()
     local _, syntax = load_text("return {\n  primary = \n}")
     assert.is_truthy(syntax:find("^F:3: "))
@@ -410,6 +471,34 @@ describe("fallback", function()
     assert.are.equal("A", result.client)
     assert.are.equal(5, result.attempts)
     assert.are.equal(1, #b.requests)
+  end))
+
+  it("may hold a strategy, whose members' failures are told with its name", with_servers({
+    { BROKEN, BROKEN }, { DENIED, DENIED }, { DENIED },
+  }, function(a, b, c)
+    local registry = open({ primary = "Outer", clients = {
+      anthropic("A", a), anthropic("B", b), anthropic("C", c),
+      { name = "Inner", provider = "fallback", options = { strategy = { "A", "Turns" } } },
+      { name = "Turns", provider = "round-robin", options = { strategy = { "B" } } },
+      { name = "Outer", provider = "fallback", options = { strategy = { "Inner", "C" } } },
+    } })
+    local _, err, kind, detail = registry:decide(nil, request())
+    assert.are.equal("Inner: A: oops; B: invalid x-api-key; C: invalid x-api-key", err)
+    assert.are.same({ "auth", true, 3 }, { kind, detail.retryable, detail.attempts })
+  end))
+
+  it("gives a model all the time when only the rules come after it", with_servers({
+    always({ hang = true }),
+  }, function(a)
+    local bus, took_ms = telemetry.new(), nil
+    assert(bus:attach("spec", "beamlens.llm.exception", function(_, measurements)
+      took_ms = measurements.duration
+    end))
+    local registry = open({ primary = "F", clients = { anthropic("A", a), { name = "F",
+      provider = "fallback", options = { strategy = { "A", "rules" } } } } }, { telemetry = bus })
+    local result = assert(registry:decide(nil, request(), { timeout_ms = 400 }))
+    assert.are.equal("rules", result.client)
+    assert.is_true(took_ms > 300, took_ms)
   end))
 
   it("leaves time for the next one when the first hangs", with_servers({

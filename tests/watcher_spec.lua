@@ -433,6 +433,26 @@ describe("what keeps a watcher going", function()
       assert.is_nil(it_is.watcher.model.failing_since_ms)
     end))
 
+  it("comes back when its client is to be asked again, which was no failure of its own", case({
+    { err = "HTTP 529: overloaded", kind = "overloaded" },
+    { err = "not asked for 7 s", kind = "overloaded",
+      detail = { not_asked = true, retry_after_ms = 7000 } },
+    { err = "HTTP 529: overloaded", kind = "overloaded" },
+    { err = "A: not asked for 9 s; B: overloaded", kind = "overloaded",
+      detail = { probe_ms = 9000 } },
+    { err = "A: not asked for 1 s; B: overloaded", kind = "overloaded",
+      detail = { probe_ms = 1000 } },
+  }, nil, function(it_is)
+    it_is:start()
+    for i, retry_ms in ipairs({ 5000, 7000, 10000, 9000, 5000 }) do
+      it_is:asked(i)
+      it_is:asleep()
+      assert.are.equal(retry_ms, it_is:last("watcher.llm_error").measurements.retry_ms)
+      it_is.clock.advance(retry_ms)
+    end
+    it_is:asked(6)
+  end))
+
   it("takes an answer of the rules as the last resort of a fallback for a failure", case({
     { "wait", { ms = 1800000 }, provider = "rules", client = "rules" },
   }, nil, function(it_is)

@@ -80,6 +80,10 @@ function Loaded:registry_for(policy)
   if not policy.clients then
     return self.registry
   end
+  local err = clients.mistakes_in(policy.clients, policy.file, os.getenv)
+  if err then
+    return nil, err
+  end
   return clients.new({ config = policy.clients, telemetry = self.telemetry,
     clock = self.clock, env = os.getenv })
 end
@@ -100,7 +104,8 @@ local function load_all(self, policy)
   end
   parts.registry, err = self:registry_for(policy)
   if not parts.registry then
-    return nil, "clients", err
+    -- Each of its mistakes is at a line of its own.
+    return nil, nil, err
   end
   if policy.client and not parts.registry.clients[policy.client] then
     return nil, "client", ("no client %q%s"):format(policy.client,
@@ -136,7 +141,9 @@ function Loaded:of(policy)
   end
   local field, err
   parts, field, err = load_all(self, policy)
-  if not parts then
+  if not parts and not field then
+    return nil, err
+  elseif not parts then
     local source = loader_module.read(policy.file) or ""
     return nil, ("%s:%d: %s"):format(policy.file, loader_module.line_of(source, field), err)
   end

@@ -1,6 +1,7 @@
 --- Client registries: checking every field, and finding all mistakes at once.
 
-local retry = require("runtime.clients.retry")
+local option_types = require("runtime.clients.option_types")
+local policies_of = require("runtime.clients.policies")
 local suggest = require("runtime.suggest")
 
 local M = {}
@@ -23,13 +24,14 @@ local STRATEGIES = {
   fallback = { strategy = { type = "strategy", required = true } },
   ["round-robin"] = {
     strategy = { type = "strategy", required = true },
-    start = { type = "number", min = 0 },
+    start = { type = "whole", min = 0 },
   },
 }
 
 ---@class client_config.Mistake
 ---@field text string
 ---@field client? string The client that it is in.
+---@field policy? string The retry policy that it is in.
 ---@field field? string The field's name in the source.
 
 ---@class client_config.Checker
@@ -37,92 +39,18 @@ local Checker = {}
 local checker_mt = { __index = Checker }
 
 function Checker:mistake(client, field, text, ...)
-  table.insert(self.mistakes, { client = client, field = field, text = text:format(...) })
+  local mistake = { client = client, field = field, text = text:format(...) }
+  table.insert(self.mistakes, mistake)
+  return mistake
 end
 
-function Checker:known_fields(t, known, client, where)
+function Checker:known_fields(t, known, client, where, policy)
   for key in pairs(t) do
     if not known[key] then
       self:mistake(client, tostring(key), "%sunknown field %q%s", where, tostring(key),
-        suggest.hint(tostring(key), suggest.keys(known)))
+        suggest.hint(tostring(key), suggest.keys(known))).policy = policy
     end
   end
-end
-
-local READ = {}
-
-function READ.string(value, option)
-  if type(value) ~= "string" or value == "" then
-    return nil, "must be text"
-  end
-  for _, allowed in ipairs(option.one_of or {}) do
-    if value == allowed then
-      return value
-    end
-  end
-  if option.one_of then
-    return nil, ("must be one of %s"):format(table.concat(option.one_of, ", "))
-  end
-  return value
-end
-
-function READ.number(value, option)
-  if type(value) ~= "number" or value ~= value or value < option.min then
-    return nil, ("must be a number, at least %s"):format(option.min)
-  end
-  return value
-end
-
-function READ.boolean(value)
-  if type(value) ~= "boolean" then
-    return nil, "must be true or false"
-  end
-  return value
-end
-
-function READ.table(value)
-  if type(value) ~= "table" then
-    return nil, "must be a table"
-  end
-  return value
-end
-
--- The value of a header may be a key: it is in no message.
-function READ.headers(value)
-  for name, text in pairs(type(value) == "table" and value or { value }) do
-    if type(name) ~= "string" or not name:find("^[%w!#$%%&'*+.^_`|~-]+$") then
-      return nil, "must be a table of header name and text"
-    end
-    if type(text) ~= "string" or text:find("[%c]") then
-      return nil, ("%s must be one line of text"):format(name)
-    end
-  end
-  return value
-end
-
-function READ.price(value)
-  local known = { input = true, output = true, cache_read = true, cache_write = true }
-  for name, usd in pairs(type(value) == "table" and value or { value }) do
-    if not known[name] or type(usd) ~= "number" or usd < 0 then
-      return nil, "must be { input, output, cache_read?, cache_write? } in USD per million tokens"
-    end
-  end
-  if not value.input or not value.output then
-    return nil, "needs input and output"
-  end
-  return value
-end
-
-function READ.strategy(value)
-  for _, name in ipairs(type(value) == "table" and value or {}) do
-    if type(name) ~= "string" then
-      return nil, "must be a list of clients' names"
-    end
-  end
-  if type(value) ~= "table" or #value == 0 then
-    return nil, "must be a list of clients' names"
-  end
-  return value
 end
 
 -- A text "env.NAME" stands for a variable of the environment.
@@ -154,7 +82,7 @@ function Checker:options(client, known)
     elseif value == nil then
       options[name] = option.default
     else
-      local read, problem = (option.read or READ[option.type])(value, option)
+      local read, problem = (option.read or option_types[option.type])(value, option)
       if read == nil then
         self:mistake(client.name, name, "options.%s %s", name, problem)
       elseif option.pattern and not read:find(option.pattern) then
@@ -164,51 +92,6 @@ function Checker:options(client, known)
     end
   end
   return options
-end
-
-function Checker:policy(name, value)
-  if type(value) ~= "table" then
-    self:mistake(nil, name, "retry policy %q must be a table", name)
-    return nil
-  end
-  local where = ("retry policy %q: "):format(name)
-  self:known_fields(value, { max_retries = true, strategy = true }, nil, where)
-  local max = value.max_retries
-  if type(max) ~= "number" or max < 0 or max > 20 or max % 1 ~= 0 then
-    self:mistake(nil, "max_retries", "%smax_retries must be a whole number from 0 to 20", where)
-  end
-  local given = value.strategy or { type = "constant_delay" }
-  if type(given) ~= "table" then
-    self:mistake(nil, "strategy", "%sstrategy must be a table", where)
-    return nil
-  end
-  local defaults = { type = "constant_delay", delay_ms = 200, multiplier = 1.5,
-    max_delay_ms = 10000 }
-  self:known_fields(given, defaults, nil, where)
-  local strategy = {}
-  for key, default in pairs(defaults) do
-    strategy[key] = given[key] == nil and default or given[key]
-    if type(strategy[key]) ~= type(default) or (key ~= "type" and strategy[key] < 0) then
-      self:mistake(nil, key, "%s%s must be a %s", where, key, type(default))
-    end
-  end
-  if strategy.type ~= "constant_delay" and strategy.type ~= "exponential_backoff" then
-    self:mistake(nil, "type", "%sunknown type %q%s", where, tostring(strategy.type),
-      suggest.hint(tostring(strategy.type), { "constant_delay", "exponential_backoff" }))
-  end
-  return { max_retries = max, strategy = strategy }
-end
-
-function Checker:policies(given)
-  local policies = { DefaultRetry = retry.DEFAULT }
-  if given ~= nil and type(given) ~= "table" then
-    self:mistake(nil, "retry_policies", "retry_policies must be a table by name")
-    return policies
-  end
-  for name, value in pairs(given or {}) do
-    policies[name] = self:policy(tostring(name), value)
-  end
-  return policies
 end
 
 -- The options of a model's client, and what its provider says of them together.
@@ -227,11 +110,13 @@ function Checker:client(value, policies)
   local name = value.name
   self:known_fields(value, CLIENT_FIELDS, name, "")
   local client = { name = name, provider = value.provider }
-  if value.retry_policy ~= nil then
+  if value.retry_policy ~= nil and type(value.retry_policy) ~= "string" then
+    self:mistake(name, "retry_policy", "retry_policy must be the name of one")
+  elseif value.retry_policy ~= nil then
     client.policy = policies[value.retry_policy]
     if not client.policy then
-      self:mistake(name, "retry_policy", "unknown retry policy %q%s", tostring(value.retry_policy),
-        suggest.hint(tostring(value.retry_policy), suggest.keys(policies)))
+      self:mistake(name, "retry_policy", "unknown retry policy %q%s", value.retry_policy,
+        suggest.hint(value.retry_policy, suggest.keys(policies)))
     end
   end
   if STRATEGIES[value.provider] then
@@ -256,7 +141,14 @@ function Checker:clients(given, policies)
   if given ~= nil and type(given) ~= "table" then
     self:mistake(nil, "clients", "clients must be a list")
   end
-  for i, value in ipairs(type(given) == "table" and given or {}) do
+  given = type(given) == "table" and given or {}
+  for key in pairs(given) do
+    if type(key) ~= "number" or key > #given then
+      self:mistake(nil, tostring(key), "clients must be a list: give %q its place in it and the "
+        .. "field name", tostring(key))
+    end
+  end
+  for i, value in ipairs(given) do
     if type(value) ~= "table" or type(value.name) ~= "string" or value.name == "" then
       self:mistake(nil, "clients", "client %d needs a name", i)
     elseif clients[value.name] then
@@ -342,7 +234,8 @@ function M.check(config, env)
     return nil, checker.mistakes
   end
   checker:known_fields(config, FIELDS, nil, "")
-  local clients = checker:clients(config.clients, checker:policies(config.retry_policies))
+  local clients = checker:clients(config.clients,
+    policies_of.check(checker, config.retry_policies))
   checker:members(clients)
   local checked = {
     clients = clients,

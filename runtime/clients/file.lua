@@ -12,9 +12,28 @@ local function text_of(mistake)
   return mistake.text
 end
 
+-- The line of a mistake in a retry policy: that of its field, searched from the policy's name in
+-- the table of policies.
+local function line_in_policy(source, mistake)
+  local line, is_in_table, policy_line = 0, false, nil
+  local policy = "%f[%w_]" .. mistake.policy:gsub("%W", "%%%0") .. "%f[^%w_][\"'%]%s]*="
+  local field = "%f[%w_]" .. mistake.field:gsub("%W", "%%%0") .. "%f[^%w_]"
+  for text in (source .. "\n"):gmatch("(.-)\n") do
+    line = line + 1
+    is_in_table = is_in_table or text:find("%f[%w_]retry_policies%s*=") ~= nil
+    policy_line = policy_line or is_in_table and text:find(policy) and line or nil
+    if policy_line and text:find(field) then
+      return line
+    end
+  end
+  return policy_line or 1
+end
+
 -- The line of the mistake: that of its field, searched from the line that names its client.
 local function line_of(source, mistake)
-  if not mistake.client then
+  if mistake.policy then
+    return line_in_policy(source, mistake)
+  elseif not mistake.client then
     return mistake.field and loader.line_of(source, mistake.field) or 1
   end
   local line, client_line, field_line = 0, nil, nil
@@ -46,6 +65,34 @@ function M.describe(mistakes)
   return table.concat(lines, "\n")
 end
 
+-- A line `FILE:LINE: text` for each mistake, in the order of the file.
+local function located(mistakes, source, path)
+  for _, mistake in ipairs(mistakes) do
+    mistake.line = line_of(source, mistake)
+  end
+  table.sort(mistakes, function(a, b)
+    if a.line ~= b.line then
+      return a.line < b.line
+    end
+    return text_of(a) < text_of(b)
+  end)
+  local lines = {}
+  for i, mistake in ipairs(mistakes) do
+    lines[i] = ("%s:%d: %s"):format(path, mistake.line, text_of(mistake))
+  end
+  return table.concat(lines, "\n")
+end
+
+--- Checks a registry that stands in another file, a watcher's.
+---@param config table
+---@param path string
+---@param env fun(name: string): string?
+---@return string? err A line `FILE:LINE: text` for each mistake.
+function M.mistakes_in(config, path, env)
+  local _, mistakes = client_config.check(config, env)
+  return mistakes and located(mistakes, loader.read(path) or "", path)
+end
+
 --- Reads a registry's file and checks it.
 ---@param path string
 ---@param env? fun(name: string): string? Default: the process's environment.
@@ -69,20 +116,7 @@ function M.load(path, env)
   if not mistakes then
     return config
   end
-  for _, mistake in ipairs(mistakes) do
-    mistake.line = line_of(source, mistake)
-  end
-  table.sort(mistakes, function(a, b)
-    if a.line ~= b.line then
-      return a.line < b.line
-    end
-    return text_of(a) < text_of(b)
-  end)
-  local lines = {}
-  for i, mistake in ipairs(mistakes) do
-    lines[i] = ("%s:%d: %s"):format(path, mistake.line, text_of(mistake))
-  end
-  return nil, table.concat(lines, "\n")
+  return nil, located(mistakes, source, path)
 end
 
 return M

@@ -135,7 +135,8 @@ local function kind_of(file, value)
     return "prompt"
   elseif value.snapshot ~= nil or value.callbacks ~= nil then
     return "domain"
-  elseif value.domain == nil and (value.primary ~= nil or value.retry_policies ~= nil) then
+  elseif value.domain == nil and value.node == nil
+    and (value.primary ~= nil or value.retry_policies ~= nil or value.clients ~= nil) then
     return "clients"
   end
   return "watcher"

@@ -3,6 +3,7 @@
 --- They are temporary: kept until shortly before they expire, and fetched once for all who wait.
 
 local failures = require("runtime.providers.failure")
+local hints = require("runtime.providers.hints")
 local http = require("runtime.http")
 local json = require("runtime.json")
 local single_flight = require("runtime.single_flight")
@@ -137,7 +138,7 @@ function Machine:fetch(wall_ms)
     secret_access_key = body.SecretAccessKey,
     session_token = type(body.Token) == "string" and body.Token or nil,
   }
-  local expires_ms = failures.iso_time_ms(tostring(body.Expiration))
+  local expires_ms = hints.iso_time_ms(tostring(body.Expiration))
   self.until_ms = expires_ms and expires_ms - SPARE_MS or wall_ms + LIFE_MS
   return self.keys
 end

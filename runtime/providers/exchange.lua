@@ -50,7 +50,7 @@ M.COMMON = {
   idle_timeout_ms = { type = "number", min = 1, default = 60000 },
   timeout_ms = { type = "number", min = 1 },
   context_tokens = { type = "number", min = 1 },
-  ca_file = { type = "string" },
+  ca_file = { type = "file" },
   price = { type = "price" },
   extra = { type = "table" },
 }

@@ -7,6 +7,8 @@ local M = {}
 ---@field message string For people; bounded, one line, without keys.
 ---@field retryable boolean The same request can succeed later.
 ---@field retry_after_ms? number What the server asked for.
+---@field not_asked? boolean No request was made: the client is left alone for now.
+---@field probe_ms? number Of several clients, when the first that is left alone may be asked.
 ---@field http? integer Status.
 ---@field provider_code? string The provider's own name of the error.
 ---@field request_id? string
@@ -154,60 +156,6 @@ end
 ---@return string kind
 function M.kind_of_status(status)
   return STATUS[status] or (status >= 500 and "server") or "invalid_request"
-end
-
-local MONTHS = {
-  Jan = 1, Feb = 2, Mar = 3, Apr = 4, May = 5, Jun = 6,
-  Jul = 7, Aug = 8, Sep = 9, Oct = 10, Nov = 11, Dec = 12,
-}
-
--- Days since 1970-01-01 of a date of the Gregorian calendar.
-local function days(year, month, day)
-  local y = month <= 2 and year - 1 or year
-  local m = (month + 9) % 12
-  return 365 * y + math.floor(y / 4) - math.floor(y / 100) + math.floor(y / 400)
-    + math.floor((153 * m + 2) / 5) + day - 719469
-end
-
--- "Fri, 31 Dec 2027 23:59:59 GMT" as Unix ms.
-local function http_date_ms(text)
-  local day, month, year, h, min, s = text:match("^%a+, (%d+) (%a+) (%d+) (%d+):(%d+):(%d+) GMT$")
-  if not MONTHS[month] then
-    return nil
-  end
-  return (days(tonumber(year), MONTHS[month], tonumber(day)) * 86400
-    + h * 3600 + min * 60 + s) * 1000
-end
-
---- "2027-12-31T23:59:59Z" as Unix ms.
----@param text string
----@return number?
-function M.iso_time_ms(text)
-  local year, month, day, h, min, s = text:match("^(%d+)-(%d+)-(%d+)T(%d+):(%d+):([%d.]+)Z$")
-  if not tonumber(s) then
-    return nil
-  end
-  return (days(tonumber(year), tonumber(month), tonumber(day)) * 86400
-    + h * 3600 + min * 60 + s) * 1000
-end
-
---- How long the server asks to wait: `retry-after-ms`, else `retry-after` in seconds or as a date.
----@param headers table<string, string>
----@param wall_ms number Unix time now.
----@return number? ms Positive.
-function M.retry_after_ms(headers, wall_ms)
-  local seconds = tonumber(headers["retry-after"])
-  local date_ms = not seconds and http_date_ms(headers["retry-after"] or "")
-  for _, ms in ipairs({
-    tonumber(headers["retry-after-ms"]) or 0,
-    seconds and seconds * 1000 or 0,
-    date_ms and date_ms - wall_ms or 0,
-  }) do
-    if ms > 0 and ms < math.huge then
-      return ms
-    end
-  end
-  return nil
 end
 
 return M

@@ -4,9 +4,13 @@
 local answers = require("runtime.providers.answer")
 local failures = require("runtime.providers.failure")
 local framing = require("runtime.providers.framing")
+local hints = require("runtime.providers.hints")
 local json = require("runtime.json")
 
 local M = {}
+
+-- What no waiting changes, whatever the server says about trying again.
+local FINAL = { auth = true, permission = true, not_found = true, quota = true }
 
 ---@class providers.Reader
 local Reader = {}
@@ -118,16 +122,24 @@ end
 
 function Reader:finish_error(text, wall_ms)
   local status, headers = self.status, self.headers
-  local failure = failures.new(failures.kind_of_status(status), ("HTTP %d"):format(status), {
+  local text_of_status = ("HTTP %d"):format(status)
+  if status >= 300 and status < 400 then
+    -- To follow it would hand the key to another server.
+    text_of_status = ("%s: the server redirects to %s, which is not followed; check base_url")
+      :format(text_of_status, headers.location or "nowhere")
+  end
+  local failure = failures.new(failures.kind_of_status(status), text_of_status, {
     http = status,
     request_id = self.answer.request_id,
   })
   local body = json.decode(text)
   pcall(self.provider.read_error, self.provider, type(body) == "table" and body or {}, failure,
     headers)
-  failure.retry_after_ms = failures.retry_after_ms(headers, wall_ms) or failure.retry_after_ms
-  if headers["x-should-retry"] == "true" or headers["x-should-retry"] == "false" then
-    failure.retryable = headers["x-should-retry"] == "true"
+  local hint_ms, is_reset = hints.retry_after_ms(status, headers, wall_ms)
+  failure.retry_after_ms = not is_reset and hint_ms or failure.retry_after_ms or hint_ms
+  local advice = headers["x-should-retry"]
+  if advice == "false" or advice == "true" and not FINAL[failure.kind] then
+    failure.retryable = advice == "true"
   end
   return nil, failure
 end

@@ -36,12 +36,21 @@ end
 
 --- Notes a failure, after the client's own retries.
 ---@param kind? string The registry's kind of error.
----@param detail? { retry_after_ms?: number }
+---@param detail? { retry_after_ms?: number, not_asked?: boolean, probe_ms?: number } A model that
+--- was not even asked has not failed once more: it is due when its client is, and its delay stays.
+--- So is one of several that was left alone, at `probe_ms`.
 ---@return number retry_ms When it is asked again.
 function ModelState:failed(kind, detail)
   local asked_ms = type(detail) == "table" and tonumber(detail.retry_after_ms) or 0
-  local retry_ms = math.min(MAX_MS, math.max(self.delay_ms, asked_ms))
-  self.delay_ms = math.min(MAX_MS, self.delay_ms * 2)
+  local not_asked = type(detail) == "table" and detail.not_asked
+  local retry_ms = math.min(MAX_MS, not_asked and asked_ms or math.max(self.delay_ms, asked_ms))
+  local probe_ms = type(detail) == "table" and detail.probe_ms
+  if probe_ms then
+    retry_ms = math.min(retry_ms, math.max(FIRST_MS, probe_ms))
+  end
+  if not not_asked then
+    self.delay_ms = math.min(MAX_MS, self.delay_ms * 2)
+  end
   self.due_ms = self.clock.now_ms() + retry_ms
   self.failing_since_ms = self.failing_since_ms or self.clock.wall_ms()
   self.kind = kind

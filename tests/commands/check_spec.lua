@@ -29,6 +29,7 @@ describe("beamlens check", function()
       ["domains/shop.lua"] = DOMAIN,
       ["prompts/night.lua"] = 'return { name = "n", description = "d", template = "{{tools}}" }',
       ["clients.lua"] = 'return { primary = "rules" }',
+      ["one.lua"] = 'return { clients = { { name = "A", provider = "rules" } } }',
       ["domains/shop/db.lua"] = 'local driver = require("luasql.nothing") return driver',
     }) do
       local status, out, err = check({ [name] = text }, name)
@@ -39,6 +40,26 @@ describe("beamlens check", function()
       ["watchers/shop.lua"] = 'return { domain = "shop", node = "a@b" }' }, "watchers/shop.lua")
     assert.are.same({ 0, "/watchers/shop.lua: ok (watcher)", "" }, { status, out, err })
   end, 40))
+
+  it("has each mistake of a watcher's own registry at its line", support.async(function()
+    local status, _, err = check({ ["watchers/w.lua"] = [[
+return {
+  domain = "beam", node = "a@b",
+  clients = {
+    primary = "X",
+    clients = {
+      { name = "A", provider = "anthropic",
+        options = { modl = "x" } },
+    },
+  },
+}]] }, "watchers/w.lua")
+    assert.are.equal(2, status)
+    assert.are.equal(table.concat({
+      '/watchers/w.lua:4: primary: unknown client "X"; did you mean "A"?',
+      '/watchers/w.lua:7: client "A": options.model is missing',
+      '/watchers/w.lua:7: client "A": options: unknown field "modl"; did you mean "model"?',
+    }, "\n"), (err:gsub("\n$", "")))
+  end))
 
   it("names file, line and cure of each mistake, by status 2", support.async(function()
     for _, case in ipairs({

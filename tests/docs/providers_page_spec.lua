@@ -1,5 +1,5 @@
--- Each registry of docs/providers.md before those for clouds loads without a mistake, and its
--- clients ask as the page says.
+-- Each registry of docs/providers.md but those of clouds and strategies loads without a mistake,
+-- and its clients ask as the page says.
 
 local anthropic_server = require("support.anthropic_server")
 local client_config = require("runtime.clients.config")
@@ -50,7 +50,8 @@ local SENT = {
 }
 
 -- The parts of the page that have a spec of their own.
-local ELSEWHERE = { ["google-ai"] = true, ["vertex-ai"] = true, ["aws-bedrock"] = true }
+local ELSEWHERE = { ["google-ai"] = true, ["vertex-ai"] = true, ["aws-bedrock"] = true,
+  fallback = true, ["round-robin"] = true, Retries = true }
 
 local function own_part(page)
   local parts = {}

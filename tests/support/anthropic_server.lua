@@ -18,9 +18,9 @@
 --   { hang = true }                                         no answer at all
 --   { cut = true, tool = …, input = … }                     half a stream, then EOF
 --   { raw = bytes }                                         these bytes, then EOF
--- each with `delay_ms` before it and `chunk_bytes`, the size of the pieces of a streamed body or a
--- list of sizes (default: odd sizes). Past the last reply the answer is a 500 that is not to be
--- retried.
+-- each with `delay_ms` before it and, where its body is streamed, `pause_ms` between the pieces
+-- and `chunk_bytes`, the size of the pieces or a list of sizes (default: odd sizes). Past the last
+-- reply the answer is a 500 that is not to be retried.
 --
 -- server.url, server.port, server.requests = list of { method, path, headers, text, body, at_ms }.
 
@@ -154,7 +154,7 @@ local function head(status, headers)
 end
 
 -- One chunk of the chunked coding after the other, each in a write of its own.
-local function send_chunks(client, text, sizes, done)
+local function send_chunks(client, text, sizes, done, pause)
   local at, turn = 1, 0
   local function send_next()
     if client:is_closing() then
@@ -168,7 +168,9 @@ local function send_chunks(client, text, sizes, done)
     local size = sizes[(turn - 1) % #sizes + 1]
     local piece = text:sub(at, at + size - 1)
     at = at + size
-    client:write(("%x\r\n%s\r\n"):format(#piece, piece), send_next)
+    client:write(("%x\r\n%s\r\n"):format(#piece, piece), function()
+      pause(send_next)
+    end)
   end
   send_next()
 end
@@ -192,7 +194,7 @@ local function send_plain(client, reply, body)
   }, reply.headers)) .. body)
 end
 
-local function send_stream(client, reply, text)
+local function send_stream(server, client, reply, text)
   client:write(head(reply.status or 200, with({
     ["content-type"] = "text/event-stream; charset=utf-8",
     ["request-id"] = "req_test",
@@ -209,6 +211,8 @@ local function send_stream(client, reply, text)
     else
       client:write("0\r\n\r\n")
     end
+  end, function(go_on)
+    server:after(reply.pause_ms, go_on)
   end)
 end
 
@@ -228,14 +232,14 @@ function Server:send(client, request, reply, index)
       request_id = "req_test",
     }))
   elseif reply.body and reply.chunk_bytes then
-    send_stream(client, reply, reply.body)
+    send_stream(self, client, reply, reply.body)
   elseif reply.body then
     send_plain(client, reply, reply.body)
   else
     assert(is_answer(reply), "the server does not know this kind of reply")
     local message = message_of(reply, index, request)
     if (request.body or {}).stream then
-      send_stream(client, reply, M.stream_text(message))
+      send_stream(self, client, reply, M.stream_text(message))
     else
       send_plain(client, reply, json.encode(message))
     end
@@ -263,17 +267,24 @@ function Server:handle(client, request)
   table.insert(self.requests, request)
   local index = #self.requests
   local reply = self:reply_to(request)
-  if not reply.delay_ms then
-    self:send(client, request, reply, index)
+  self:after(reply.delay_ms, function()
+    if not client:is_closing() then
+      self:send(client, request, reply, index)
+    end
+  end)
+end
+
+-- Calls `fn` after a time, or at once without one.
+function Server:after(ms, fn)
+  if not ms then
+    fn()
     return
   end
   local timer = uv.new_timer()
   self.open[timer] = true
-  timer:start(reply.delay_ms, 0, function()
+  timer:start(ms, 0, function()
     self:close(timer)
-    if not client:is_closing() then
-      self:send(client, request, reply, index)
-    end
+    fn()
   end)
 end
 
