@@ -71,17 +71,26 @@ M.load = client_file.load
 ---@field config? table As a registry's file returns it. Default: built in.
 ---@field telemetry? telemetry.Bus
 ---@field clock? clock.Clock
+---@field prices? table<string, table> Of a user: see runtime/clients/prices.lua.
 ---@field env? fun(name: string): string?
 ---@field random? fun(): number From 0 to 1.
 ---@field sleep? async fun(ms: number)
 
-local function open_client(client, env)
+-- A model on a machine of the user's own costs nothing; those of Ollama's service do.
+local function price_of(client, own_prices)
+  local model = client.handler.model
+  local is_own = client.provider == "ollama" and not model:find("cloud$")
+    and not client.handler.url:find("^https://ollama%.com%f[/%z:]")
+  return prices.of(model, own_prices) or (is_own and { input = 0, output = 0 } or nil)
+end
+
+local function open_client(client, env, own_prices)
   local path = client_config.PROVIDERS[client.provider]
   if path then
     local module = require(path)
     client.handler = module.new(client.options, env)
     client.key_variable = client.handler.key_variable or module.key_variable
-    client.price = client.options.price or prices.of(client.handler.model)
+    client.price = client.options.price or price_of(client, own_prices)
   end
 end
 
@@ -111,7 +120,7 @@ function M.new(opts)
     spent = { day = 0, usd = 0 },
   }, registry_mt)
   for _, client in pairs(self.clients) do
-    open_client(client, env)
+    open_client(client, env, opts.prices)
   end
   return self
 end
