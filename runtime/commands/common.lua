@@ -116,7 +116,8 @@ end
 
 --- Opens the client registry, with the price table that lies beside it, else in the watcher's tree.
 ---@param opts { file?: string, watcher_file?: string, telemetry: telemetry.Bus,
---- clock: clock.Clock } `file` is that of --clients; a `watcher_file` may have one in its tree.
+--- clock: clock.Clock, ledger?: spending.Ledger } `file` is that of --clients; a
+--- `watcher_file` may have one in its tree.
 ---@return table? registry
 ---@return string? err
 function M.open_registry(opts)
@@ -136,7 +137,7 @@ function M.open_registry(opts)
     end
   end
   return clients.new({ config = config, telemetry = opts.telemetry, clock = opts.clock,
-    env = os.getenv, prices = own_prices })
+    env = os.getenv, prices = own_prices, ledger = opts.ledger })
 end
 
 return M

@@ -15,6 +15,7 @@ local output = require("runtime.output")
 local parts = require("runtime.app.parts")
 local policy = require("runtime.policy")
 local sandbox = require("runtime.sandbox")
+local spending = require("runtime.spending")
 local telemetry = require("runtime.telemetry")
 local units = require("runtime.units")
 local uv = require("luv")
@@ -108,8 +109,10 @@ local function build(opts)
   if #errors > 0 then
     return nil, errors
   end
+  host.ledger = spending.new({ clock = host.clock, telemetry = host.telemetry })
   local registry, registry_err = common.open_registry({ file = opts.clients,
-    watcher_file = files[1], telemetry = host.telemetry, clock = host.clock })
+    watcher_file = files[1], telemetry = host.telemetry, clock = host.clock,
+    ledger = host.ledger })
   if not registry then
     return nil, { registry_err }
   end
@@ -122,6 +125,7 @@ local function build(opts)
     alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock }),
     telemetry = host.telemetry,
     clock = host.clock,
+    ledger = host.ledger,
     cookie = function(file)
       return cookie.find({ file = opts["cookie-file"] or file, env = os.getenv })
     end,

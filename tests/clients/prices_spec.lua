@@ -92,7 +92,8 @@ describe("a user's price table", function()
 }]])
     assert.are.equal(table.concat({
       'FILE:3: model "bare": needs input and output',
-      'FILE:4: model "gpt-5": unknown field "cached"; allowed: cache_read, cache_write, input, output',
+      'FILE:4: model "gpt-5": unknown field "cached"; '
+        .. "allowed: cache_read, cache_write, input, output",
       'FILE:5: model "o3": input must be a number of USD per million tokens',
       'FILE:6: model "text": must be { input, output, cache_read?, cache_write? } in USD per '
         .. 'million tokens',
