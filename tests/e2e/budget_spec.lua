@@ -137,4 +137,106 @@ describe("a budget", function()
     assert.are.equal(told.metadata.used / 2100, #poor)
     stop(b)
   end, 130))
+
+  it("is not refilled by a restart, nor by a crash", support.async(function()
+    local server, root = setup({ watchers = 4, limits = "usd_per_day = 0.02" })
+    local args = { "--store", root .. "/state/beamlens.db" }
+    local b = start(root, args)
+    support.wait_until(function()
+      return #server.requests >= 3
+    end, 20000, "three requests")
+    stop(b)
+    local before = #server.requests
+    assert.is_true(before < 8, before)
+
+    b = start(root, args)
+    support.wait_until(function()
+      return #server.requests >= before + 1 and #b:all("beamlens.llm.stop") >= 1
+    end, 20000, "a request after the restart")
+    b:kill("sigkill")
+    b:wait_exit()
+
+    b = start(root, args)
+    b:wait_for("watcher.budget_exhausted", nil, 30000)
+    one_more_round(b, 4)
+    local asked = #server.requests
+    assert.is_true(asked * ONE_USD <= 0.02 + ONE_USD, asked)
+    stop(b)
+
+    b = start(root, args)
+    one_more_round(b, 4)
+    assert.are.equal(asked, #server.requests)
+    assert.are.equal(0, #b:all("beamlens.watcher.budget_exhausted"))
+    stop(b)
+  end, 180))
+
+  it("holds across a restart with fifty watchers at once", support.async(function()
+    local server, root = setup({ watchers = 50, limits = "usd_per_day = 0.01", delay_ms = 20 })
+    local args = { "--store", root .. "/state/beamlens.db" }
+    for _ = 1, 2 do
+      local b = start(root, args)
+      one_more_round(b, 50)
+      one_more_round(b, 50)
+      stop(b)
+      assert.is_true(#server.requests * ONE_USD <= 0.01 + ONE_USD, #server.requests)
+    end
+    assert.is_true(#server.requests * ONE_USD > 0.01 - 2 * ONE_USD, #server.requests)
+  end, 180))
+end)
+
+describe("the store of a running host", function()
+  it("has one owner: a second host exits 2 and names the first", support.async(function()
+    local _, root = setup({ watchers = 1 })
+    local path = root .. "/state/beamlens.db"
+    local b = start(root, { "--store", path })
+    b:wait_for("watcher.started")
+    local status, _, stderr = beamlens.run({ "run", root .. "/watchers/w.lua", "--store", path })
+    assert.are.equal(2, status)
+    assert.is_truthy(stderr:find(("beamlens: the store %s belongs to a running beamlens, pid %d: ")
+      :format(path, b.pid), 1, true), stderr)
+    stop(b)
+  end))
+
+  it("is found in the environment, and none is made with none", support.async(function()
+    local _, root = setup({ watchers = 1 })
+    for variable, path in pairs({ XDG_STATE_HOME = "/x/beamlens", STATE_DIRECTORY = "/s",
+      HOME = "/h/.local/state/beamlens" }) do
+      local folder = path:match("^/%a")
+      local b = start(root, {}, { "BEAMLENS_STORE=", ("%s=%s%s"):format(variable, root, folder) })
+      b:wait_for("watcher.started")
+      assert.is_table(require("luv").fs_stat(root .. path .. "/beamlens.db"))
+      stop(b)
+    end
+    local b = start(root, { "--store", "none" }, { "BEAMLENS_STORE=", "HOME=" .. root .. "/n" })
+    b:wait_for("watcher.started")
+    assert.is_nil((require("luv").fs_stat(root .. "/n")))
+    stop(b)
+  end, 60))
+
+  it("may be broken, held by another program or impossible: said once, and watching goes on",
+    support.async(function()
+      local server, root = setup({ watchers = 4, limits = "usd_per_day = 0.01" })
+      support.write_file(root .. "/broken.db", ("this is no database\n"):rep(100))
+      local held = require("runtime.store").open({ path = root .. "/held.db" })
+      support.on_cleanup(function()
+        held:close()
+      end)
+      assert(held:query("PRAGMA locking_mode = EXCLUSIVE; CREATE TABLE t (n INTEGER)"))
+      -- The lock of the owner is not what is tried here.
+      os.rename(root .. "/held.db.lock", root .. "/other.lock")
+      for path, what in pairs({ ["/broken.db"] = "file is not a database",
+        ["/held.db"] = "database is locked", ["/broken.db/s.db"] = "ENOTDIR" }) do
+        local before = #server.requests
+        local b = start(root, { "--store", root .. path })
+        b:wait_for("watcher.budget_exhausted", nil, 30000)
+        assert.is_true((#server.requests - before) * ONE_USD <= 0.01 + ONE_USD)
+        b:kill("sigterm")
+        assert.are.equal(0, b:wait_exit())
+        local told = b:stderr()
+        assert.is_truthy(told:find(root .. path, 1, true), told)
+        assert.is_truthy(told:find(what, 1, true), told)
+        assert.is_truthy(told:find("spending is kept in memory alone", 1, true), told)
+        assert.are.equal(1, select(2, told:gsub("\n", "")))
+      end
+    end, 120))
 end)
