@@ -96,7 +96,7 @@ end
 describe("a budget", function()
   it("of a process stops fifty watchers within one call's cost, and the rules go on",
     support.async(function()
-      local server, root = setup({ watchers = 50, limits = "usd_per_day = 0.01", delay_ms = 20 })
+      local server, root = setup({ watchers = 50, limits = "usd_per_day = 0.01", delay_ms = 1000 })
       local b = start(root)
       local told = b:wait_for("watcher.budget_exhausted", nil, 30000)
       assert.are.equal("process", told.metadata.account)
@@ -171,7 +171,7 @@ describe("a budget", function()
   end, 180))
 
   it("holds across a restart with fifty watchers at once", support.async(function()
-    local server, root = setup({ watchers = 50, limits = "usd_per_day = 0.01", delay_ms = 20 })
+    local server, root = setup({ watchers = 50, limits = "usd_per_day = 0.01", delay_ms = 1000 })
     local args = { "--store", root .. "/state/beamlens.db" }
     for _ = 1, 2 do
       local b = start(root, args)
