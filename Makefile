@@ -10,7 +10,7 @@ FUZZ_SECONDS ?= 20
 # Debian packages: to build, to run the sample node and the specs, to lint.
 BUILD_PACKAGES := gcc libc6-dev make pkg-config libluajit-5.1-dev lua-luv-dev libuv1-dev \
   libcurl4-openssl-dev libssl-dev lua-cjson-dev lua-lpeg-dev libseccomp-dev erlang-dev \
-  zlib1g-dev
+  zlib1g-dev libsqlite3-dev
 RUN_PACKAGES   := erlang-base
 TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl xz-utils postgresql lua-sql-postgres
 RECORD_PACKAGES := rabbitmq-server ejabberd
@@ -30,7 +30,8 @@ LDFLAGS  += -pie -Wl,-z,relro,-z,now
 # -rdynamic and the whole of LuaJIT: the spec runner's own C modules find the Lua API in us.
 LIBS     := -rdynamic -Wl,--whole-archive $(LIBDIR)/libluajit-5.1.a -Wl,--no-whole-archive \
   $(LIBDIR)/liblua5.1-luv.a $(LIBDIR)/liblua5.1-cjson.a $(LIBDIR)/liblua5.1-lpeg.a \
-  $(LIBDIR)/libuv_a.a $(LIBDIR)/libz.a -Wl,--exclude-libs,libz.a -lei -lcrypto -lm -ldl -lpthread
+  $(LIBDIR)/libuv_a.a $(LIBDIR)/libz.a $(LIBDIR)/libsqlite3.a \
+  -Wl,--exclude-libs,libz.a:libsqlite3.a -lei -lcrypto -lm -ldl -lpthread
 
 HOST_C   := $(wildcard host/*.c)
 HOST_O   := $(HOST_C:host/%.c=$(B)/obj/%.o)

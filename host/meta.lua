@@ -425,3 +425,51 @@ function Thread:take() end
 
 --- Ends the thread without waiting for a call that runs. May be called twice.
 function Thread:close() end
+
+--- host.store: an SQLite file with a thread of its own. Use runtime/store.lua.
+---@class host.store
+local store = {}
+
+--- One file. A request that runs when it is closed runs on unseen.
+---@class host.store.Store
+local Store = {}
+
+--- Starts the thread; the file is opened, and made, with the first request. `on_done` is called
+--- from the loop when a request has ended.
+---@param path string
+---@param on_done fun()
+---@return host.store.Store? store
+---@return string? err
+---@return string? code
+function store.open(path, on_done) end
+
+--- Runs SQL, which may be several statements. One request at a time: raises while one runs.
+---@param sql string
+---@param ... string|number For ?1 to ?8.
+---@return true? ok
+---@return string? err
+---@return string? code
+function Store:start(sql, ...) end
+
+--- The rows of the request, as lists of cells. Once, after `on_done`.
+---@return any[][]? rows
+---@return string? err
+---@return string? code EBUSY, EROFS, ENOSPC, EBROKEN or ESTORE.
+function Store:take() end
+
+--- Ends the thread without waiting for a request that runs. May be called twice.
+function Store:close() end
+
+---@class host.store.Lock
+local Lock = {}
+
+--- Makes this process the owner of what the file stands for, until it ends or closes the lock.
+---@param path string
+---@return host.store.Lock? lock
+---@return string? err
+---@return string? code ELOCKED: the process `pid` has it.
+---@return integer? pid
+function store.lock(path) end
+
+--- Gives it back. May be called twice.
+function Lock:close() end

@@ -26,6 +26,7 @@ static const luaL_Reg natives[] = {
     {"host.ndjson", luaopen_host_ndjson},
     {"host.sse", luaopen_host_sse},
     {"host.sandbox", luaopen_host_sandbox},
+    {"host.store", luaopen_host_store},
     {"host.work", luaopen_host_work},
     {"luv", luaopen_luv},
     {"cjson", luaopen_cjson},

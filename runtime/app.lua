@@ -37,6 +37,7 @@ local app_mt = { __index = App }
 ---@field alerts table From runtime/alerts.lua.
 ---@field telemetry telemetry.Bus
 ---@field clock clock.Clock
+---@field ledger? spending.Ledger
 ---@field cookie fun(file?: string): fun(): string?, string?, string? A finder per cookie file.
 ---@field own_name? string
 ---@field epmd_port? integer
@@ -50,7 +51,7 @@ local app_mt = { __index = App }
 function M.new(opts)
   local self = setmetatable({ opts = opts, nodes = {}, order = {}, units = {} }, app_mt)
   self.parts = parts.new({ loader = opts.loader, registry = opts.registry,
-    telemetry = opts.telemetry, clock = opts.clock })
+    telemetry = opts.telemetry, clock = opts.clock, ledger = opts.ledger })
   self.cluster = self:new_cluster()
   local errors = {}
   for _, policy in ipairs(opts.policies) do

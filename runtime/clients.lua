@@ -3,11 +3,13 @@
 --- A request is the same for all providers:
 ---
 ---   { system = text, tools = { {name, description, schema}… }, messages = { … }, force = nil|name,
----     max_tokens = nil, context = { findings, state, wait, alerts }, meta = { watcher, … } }
+---     max_tokens = nil, context = { findings, state, wait, alerts }, meta = { watcher, … },
+---     account = nil }
 ---
 --- with messages `{ role = "user", text }`, `{ role = "assistant", call = {id, name, args, origin},
 --- text }` (`origin` as the result of that call had it) and `{ role = "tool", id, name, text,
---- is_error }`. Retries happen here and nowhere else.
+--- is_error }`. `account` is the watcher's (runtime/spending.lua): each request is counted there
+--- and for the process. Retries happen here and nowhere else.
 
 local async = require("runtime.async")
 local breaker = require("runtime.clients.breaker")
@@ -15,9 +17,10 @@ local client_config = require("runtime.clients.config")
 local client_file = require("runtime.clients.file")
 local clock = require("runtime.clock")
 local failures = require("runtime.providers.failure")
+local payment = require("runtime.clients.payment")
 local plateau = require("runtime.clients.plateau")
-local prices = require("runtime.clients.prices")
 local retry = require("runtime.clients.retry")
+local spending = require("runtime.spending")
 local strategies = require("runtime.clients.strategies")
 local suggest = require("runtime.suggest")
 local telemetry = require("runtime.telemetry")
@@ -36,7 +39,7 @@ local PING = {
 
 ---@class clients.Registry
 ---@field primary string
----@field limits { usd_per_day?: number }
+---@field limits { usd_per_day?: number, tokens_per_hour?: number }
 ---@field notice? string A line for people about what the built-in registry chose.
 local Registry = {}
 local registry_mt = { __index = Registry }
@@ -56,6 +59,8 @@ local registry_mt = { __index = Registry }
 ---@field request_id? string
 ---@field attempts integer Requests that this decision took.
 ---@field ms number From the first request to the answer, pauses included.
+---@field budget_until_ms? number Unix milliseconds: only a spent budget kept models from being
+--- asked, and when it refills.
 
 local function builtin(env)
   local key = env("ANTHROPIC_API_KEY") or env("ANTHROPIC_AUTH_TOKEN")
@@ -83,17 +88,20 @@ M.mistakes_in = client_file.mistakes_in
 ---@field config? table As a registry's file returns it. Default: built in.
 ---@field telemetry? telemetry.Bus
 ---@field clock? clock.Clock
+---@field prices? table<string, table> Of a user: see runtime/clients/prices.lua.
+---@field ledger? spending.Ledger Default: one of its own.
+---@field account? string Whose the registry's limits are. Default: "process".
 ---@field env? fun(name: string): string?
 ---@field random? fun(): number From 0 to 1.
 ---@field sleep? async fun(ms: number)
 
-local function open_client(client, env)
+local function open_client(client, env, own_prices)
   local path = client_config.PROVIDERS[client.provider]
   if path then
     local module = require(path)
     client.handler = module.new(client.options, env)
     client.key_variable = client.handler.key_variable or module.key_variable
-    client.price = client.options.price or prices.of(client.handler.model)
+    payment.open(client, own_prices)
   end
 end
 
@@ -115,15 +123,17 @@ function M.new(opts)
     clients = checked.clients,
     primary = checked.primary,
     limits = checked.limits,
+    own_prices = opts.prices,
     notice = notice,
     telemetry = opts.telemetry or telemetry.new(),
     clock = opts.clock or clock.system(),
     random = opts.random or math.random,
     sleep = opts.sleep or async.sleep,
-    spent = { day = 0, usd = 0 },
   }, registry_mt)
+  self.ledger = opts.ledger or spending.new({ clock = self.clock, telemetry = self.telemetry })
+  self.account = self.ledger:account(opts.account or "process", self.limits)
   for _, client in pairs(self.clients) do
-    open_client(client, env)
+    open_client(client, env, opts.prices)
     -- The rules cannot fail to answer, and a strategy is as good as its members.
     if client.handler and client.provider ~= "rules" then
       client.breaker, client.plateau = breaker.new(self), plateau.new()
@@ -159,23 +169,11 @@ function Registry:list()
   return list
 end
 
--- Adds up what the whole process spends in a day of UTC.
-function Registry:spend(usd)
-  local day = math.floor(self.clock.wall_ms() / 86400000)
-  if self.spent.day ~= day then
-    self.spent = { day = day, usd = 0 }
-  end
-  self.spent.usd = self.spent.usd + (usd or 0)
-  return self.spent.usd
-end
-
-function Registry:over_limit(client)
-  local limit = self.limits.usd_per_day
-  if not limit or client.provider == "rules" or self:spend(0) < limit then
-    return nil
-  end
-  return failures.new("quota", ("the limit of %.2f USD a day is spent until 00:00 UTC")
-    :format(limit))
+--- The models that a client asks, itself or by its members, of which no price is known.
+---@param name? string Default: the primary.
+---@return { name: string, model: string }[]
+function Registry:unpriced(name)
+  return payment.unpriced(self.clients, name or self.primary)
 end
 
 local function metadata_of(client, request, more)
@@ -217,17 +215,35 @@ function Registry:emit_exception(client, request, failure, duration)
     }))
 end
 
--- Why a client is not to be asked at all, if so.
-function Registry:refusal(client, timeout_ms)
-  local failure = self:over_limit(client)
-  if not failure and client.breaker then
-    failure = select(2, client.breaker:enter(timeout_ms))
+-- Whether the breaker keeps a client from being asked; if not, a probe has begun where one is due.
+function Registry:refusal(client, deadline_ms)
+  if not client.breaker then
+    return nil
   end
+  local timeout_ms = math.max(1, deadline_ms - self.clock.now_ms())
+  local failure = select(2, client.breaker:enter(timeout_ms))
   if failure then
     failure.client, failure.provider = client.name, client.provider
     failure.model = client.handler.model
   end
   return failure
+end
+
+-- Leave for one request: of the breaker and of the budgets.
+function Registry:admit(client, call, deadline_ms)
+  if client.breaker and client.breaker:blocked_ms() > 0 then
+    return nil, self:refusal(client, deadline_ms)
+  end
+  local admitted, failure = payment.admit(self, client, call, deadline_ms)
+  if not admitted then
+    return nil, failure
+  end
+  failure = self:refusal(client, deadline_ms)
+  if failure then
+    payment.release(self.ledger, admitted)
+    return nil, failure
+  end
+  return admitted
 end
 
 -- Tells the breaker how a request went.
@@ -253,12 +269,12 @@ end
 
 -- One request to one model.
 function Registry:ask(client, call, deadline_ms)
-  local request, started_ms = call.request, self.clock.now_ms()
-  local timeout_ms = math.max(1, deadline_ms - started_ms)
-  local failure = self:refusal(client, timeout_ms)
-  if failure then
+  local admitted, failure = self:admit(client, call, deadline_ms)
+  if not admitted then
     return nil, failure
   end
+  local request, started_ms = call.request, self.clock.now_ms()
+  local timeout_ms = math.max(1, deadline_ms - started_ms)
   call.attempts = call.attempts + 1
   self.telemetry:execute("beamlens.llm.start", { system_time = self.clock.wall_ms() },
     metadata_of(client, request))
@@ -270,11 +286,11 @@ function Registry:ask(client, call, deadline_ms)
   call.attempts = call.attempts + (answer.requests or 1) - 1
   answer.client, answer.provider = client.name, client.provider
   answer.model = answer.model or client.handler.model
-  answer.cost_usd = prices.cost_usd(client.price, answer.usage or {})
-  self:spend(answer.cost_usd)
+  payment.settle(self.ledger, client, admitted, answer)
   if result then
     self:emit_stop(client, request, result, duration)
   else
+    call.has_failed = true
     self:emit_exception(client, request, failure, duration)
   end
   self:look_for_cut(client, request, answer.usage or {})
@@ -332,7 +348,7 @@ end
 ---@return string? err
 ---@return string? kind auth, permission, not_found, invalid_request, context_length, rate_limit,
 --- quota, overloaded, server, timeout, connect, stream_cut, truncated, content_filter, refusal,
---- bad_tool_call, no_tool_call or parse.
+--- bad_tool_call, no_tool_call, parse or budget.
 ---@return providers.Failure? detail
 function Registry:decide(name, request, opts)
   local client = self.clients[name or self.primary]
@@ -348,6 +364,7 @@ function Registry:decide(name, request, opts)
   local answer = result or failure
   answer.attempts = call.attempts
   answer.ms = self.clock.now_ms() - started_ms
+  answer.budget_until_ms = not call.has_failed and call.budget_until_ms or nil
   if not result then
     return nil, failure.message, failure.kind, failure
   end

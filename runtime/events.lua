@@ -92,8 +92,9 @@ return {
       .. "failed on is withheld.", NOW,
     with(WATCHER, "hook", "error")),
   ["beamlens.watcher.budget_exhausted"] = event(
-    "A budget is spent; the rules decide until it refills.",
-    { "until_time" }, with(WATCHER, "budget", "limit", "used")),
+    "A budget is spent; the rules decide until it refills. Once per window; `account` is `process` "
+      .. "where it is that of all watchers.",
+    { "until_time" }, with(WATCHER, "account", "budget", "limit", "used")),
   ["beamlens.watcher.compaction"] = event("The conversation was shortened.",
     { "before_bytes", "after_bytes" }, CYCLE),
 

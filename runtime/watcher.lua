@@ -61,7 +61,7 @@ local watcher_mt = { __index = Watcher }
 ---@field telemetry telemetry.Bus
 ---@field clock clock.Clock
 ---@field target? table Default: none; there is always contact.
----@field budget? fun(): string? What is left of the budget, in words.
+---@field account? spending.Account What this watcher spends, and may spend.
 ---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
 
 --- Creates a watcher; `start` begins.
@@ -72,7 +72,7 @@ function M.new(opts)
     meta = opts.meta, policy = opts.policy, domain = opts.domain, detector = opts.detector,
     alerts = opts.alerts, executor = opts.executor, registry = opts.registry,
     prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
-    budget = opts.budget or function() end,
+    account = opts.account,
     tools = tools.for_request(),
     iteration = 0, cycles = 0, forced_waits = 0,
     status = "stopped",
@@ -206,7 +206,8 @@ local function hh_mm(unix_ms)
 end
 
 --- The state, and how to show it: `healthy (as of 02:58)`, `no contact since 03:01`, `paused`,
---- with `; rules (no model until 04:00)` while no model answers. Times are UTC.
+--- with `; rules (no model until 04:00)` while no model answers, or `(budget until …)` while its
+--- budget is spent. Times are UTC.
 ---@return string name healthy, observing, warning or critical.
 ---@return { name: string, reason: string, since_ms: number, as_of_ms: number, source: string,
 --- text: string, status: string } detail
@@ -221,7 +222,8 @@ function Watcher:state()
   else
     text = ("%s (as of %s)"):format(current.name, hh_mm(current.as_of_ms))
     if self.model.failing_since_ms then
-      text = ("%s; rules (no model until %s)"):format(text,
+      text = ("%s; rules (%s until %s)"):format(text,
+        self.model.kind == "budget" and "budget" or "no model",
         hh_mm(self.clock.wall_ms() + self.model:retry_in_ms()))
     end
   end

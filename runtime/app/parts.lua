@@ -22,12 +22,14 @@ local loaded_mt = { __index = Loaded }
 
 --- Nothing is loaded yet.
 ---@param opts { loader: loader.Loader, registry?: table, telemetry?: telemetry.Bus,
---- clock?: clock.Clock } `registry` is that of policies without `clients` of their own.
+--- clock?: clock.Clock, ledger?: spending.Ledger } `registry` is that of policies without `clients`
+--- of their own.
 ---@return parts.Loaded
 function M.new(opts)
   return setmetatable({
     loader = opts.loader, registry = opts.registry, telemetry = opts.telemetry,
-    clock = opts.clock,
+    clock = opts.clock, ledger = opts.ledger,
+    prices = opts.registry and opts.registry.own_prices,
     domains = {}, -- by file
     workers = {}, -- their threads for blocking calls
     of_table = setmetatable({}, { __mode = "k" }), -- policy.origin -> parts
@@ -85,7 +87,8 @@ function Loaded:registry_for(policy)
     return nil, err
   end
   return clients.new({ config = policy.clients, telemetry = self.telemetry,
-    clock = self.clock, env = os.getenv })
+    clock = self.clock, env = os.getenv, ledger = self.ledger, prices = self.prices,
+    account = ("registry of %s"):format(policy.name) })
 end
 
 local function load_all(self, policy)

@@ -43,7 +43,9 @@ function M.new(opts)
   self.watcher = watcher.new({ meta = meta, policy = policy, domain = parts.domain,
     detector = self.detector, alerts = host.alerts, executor = self.executor,
     registry = parts.registry, prompt = parts.prompt, telemetry = host.telemetry,
-    clock = host.clock, target = node.target })
+    clock = host.clock, target = node.target,
+    account = host.ledger and host.ledger:account(("watcher %s %s"):format(policy.name,
+      tostring(policy.node)), policy.limits) })
   return self
 end
 

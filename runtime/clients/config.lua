@@ -206,18 +206,24 @@ function Checker:primary(config, clients)
   return primary
 end
 
+local LIMITS = { usd_per_day = "USD", tokens_per_hour = "tokens" }
+
 function Checker:limits(given)
   local limits = given == nil and {} or given
   if type(limits) ~= "table" then
     self:mistake(nil, "limits", "limits must be a table")
     return {}
   end
-  self:known_fields(limits, { usd_per_day = true }, nil, "limits: ")
-  local usd = limits.usd_per_day
-  if usd ~= nil and (type(usd) ~= "number" or usd ~= usd or usd < 0) then
-    self:mistake(nil, "usd_per_day", "limits.usd_per_day must be a number of USD")
+  self:known_fields(limits, LIMITS, nil, "limits: ")
+  local checked = {}
+  for name, unit in pairs(LIMITS) do
+    local value = limits[name]
+    if value ~= nil and (type(value) ~= "number" or value ~= value or value < 0) then
+      self:mistake(nil, name, "limits.%s must be a number of %s", name, unit)
+    end
+    checked[name] = value
   end
-  return { usd_per_day = usd }
+  return checked
 end
 
 local FIELDS = { primary = true, clients = true, retry_policies = true, limits = true }

@@ -1,5 +1,5 @@
---- `beamlens check FILE...`: loads watcher, domain, prompt and client files and runs nothing. Every
---- mistake is a line `FILE:LINE: message`.
+--- `beamlens check FILE...`: loads watcher, domain, prompt, client and price files, runs nothing.
+--- Every mistake is a line `FILE:LINE: message`.
 
 local beamlens = require("runtime.beamlens")
 local clients = require("runtime.clients")
@@ -11,6 +11,7 @@ local loader = require("runtime.loader")
 local parts = require("runtime.app.parts")
 local policy = require("runtime.policy")
 local policy_warnings = require("runtime.policy.warnings")
+local prices = require("runtime.clients.prices")
 local prompts = require("runtime.prompts")
 local telemetry = require("runtime.telemetry")
 local tools = require("runtime.tools")
@@ -81,6 +82,10 @@ local function check_clients(file)
   return mistakes
 end
 
+local function check_prices(file, source, value)
+  return prices.check(value, source, file)
+end
+
 local function registry_of(file, opts)
   return common.open_registry({ file = opts.clients, watcher_file = file,
     telemetry = telemetry.new(), clock = clock.system() })
@@ -129,6 +134,8 @@ local function kind_of(file, value)
     return "prompt"
   elseif file:find("domains/[^/]*$") then
     return "domain"
+  elseif file:find("prices%.lua$") then
+    return "prices"
   elseif type(value) ~= "table" then
     return "watcher"
   elseif value.template ~= nil then
@@ -173,6 +180,8 @@ local function check_file(file, opts)
     return check_domain(file, source, value), kind
   elseif kind == "clients" then
     return check_clients(file), kind
+  elseif kind == "prices" then
+    return check_prices(file, source, value), kind
   end
   return check_watcher(file, source, opts), kind
 end

@@ -5,6 +5,7 @@ local clients = require("runtime.clients")
 local core = require("host.core")
 local node_name = require("runtime.node_name")
 local options = require("runtime.options")
+local prices = require("runtime.clients.prices")
 local uv = require("luv")
 
 local M = {}
@@ -90,16 +91,22 @@ function M.main(args, known, usage, body)
   return status
 end
 
--- The registry's file: as given, else clients.lua in the watcher's tree, else in /etc/beamlens.
-local function registry_file(given, watcher_file)
-  if given then
-    return given
+local function folder_of(path)
+  return path:match("^(.*)/[^/]*$") or "."
+end
+
+-- A file of this name: in the watcher's tree, else in /etc/beamlens.
+local function find_file(name, watcher_file, beside)
+  local paths = {}
+  if beside then
+    paths[1] = folder_of(beside) .. "/" .. name
   end
-  local paths = { "/etc/beamlens/clients.lua" }
-  local folder = watcher_file and (watcher_file:match("^(.*)/[^/]*$") or ".")
-  if folder then
-    paths = { folder .. "/clients.lua", folder .. "/../clients.lua", paths[1] }
+  if watcher_file then
+    local folder = folder_of(watcher_file)
+    paths[#paths + 1] = folder .. "/" .. name
+    paths[#paths + 1] = folder .. "/../" .. name
   end
+  paths[#paths + 1] = "/etc/beamlens/" .. name
   for _, path in ipairs(paths) do
     if uv.fs_stat(path) then
       return path
@@ -107,22 +114,30 @@ local function registry_file(given, watcher_file)
   end
 end
 
---- Opens the client registry.
+--- Opens the client registry, with the price table that lies beside it, else in the watcher's tree.
 ---@param opts { file?: string, watcher_file?: string, telemetry: telemetry.Bus,
---- clock: clock.Clock } `file` is that of --clients; a `watcher_file` may have one in its tree.
+--- clock: clock.Clock, ledger?: spending.Ledger } `file` is that of --clients; a
+--- `watcher_file` may have one in its tree.
 ---@return table? registry
 ---@return string? err
 function M.open_registry(opts)
-  local path = registry_file(opts.file, opts.watcher_file)
-  local config, err
+  local path = opts.file or find_file("clients.lua", opts.watcher_file)
+  local config, own_prices, err
   if path then
     config, err = clients.load(path, os.getenv)
     if not config then
       return nil, err
     end
   end
+  local prices_path = find_file("prices.lua", opts.watcher_file, path)
+  if prices_path then
+    own_prices, err = prices.load(prices_path)
+    if not own_prices then
+      return nil, err
+    end
+  end
   return clients.new({ config = config, telemetry = opts.telemetry, clock = opts.clock,
-    env = os.getenv })
+    env = os.getenv, prices = own_prices, ledger = opts.ledger })
 end
 
 return M

@@ -15,6 +15,9 @@ local output = require("runtime.output")
 local parts = require("runtime.app.parts")
 local policy = require("runtime.policy")
 local sandbox = require("runtime.sandbox")
+local spending = require("runtime.spending")
+local spending_store = require("runtime.spending_store")
+local store = require("runtime.store")
 local telemetry = require("runtime.telemetry")
 local units = require("runtime.units")
 local uv = require("luv")
@@ -24,6 +27,7 @@ local M = {}
 local warn = common.warn
 
 local STOP_WITHIN_MS = 2000
+local FLUSH_MS = 500
 -- The collector begins anew when the heap has grown by a tenth, not when it has doubled, and goes
 -- through it quickly: much of what is kept (histories) lives long, and there is time enough.
 local GC_PAUSE_PCT, GC_STEP_PCT = 110, 400
@@ -37,6 +41,8 @@ M.options = {
   client = { arg = "NAME", doc = "use this client for every watcher" },
   log = { arg = "text|json", doc = "how to print events (json when stdout is no terminal)",
     parse = options.one_of({ "text", "json" }) },
+  store = { arg = "FILE|none", doc = "what outlives a restart (else BEAMLENS_STORE, "
+    .. "$STATE_DIRECTORY, ~/.local/state/beamlens)" },
   dir = common.NODE_OPTIONS.dir,
   ["for"] = { arg = "TIME", doc = "stop after this time, such as 30s", parse = options.duration },
   iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
@@ -108,8 +114,15 @@ local function build(opts)
   if #errors > 0 then
     return nil, errors
   end
+  host.ledger = spending.new({ clock = host.clock, telemetry = host.telemetry,
+    on_change = function(...)
+      if host.keeper then
+        host.keeper:note(...)
+      end
+    end })
   local registry, registry_err = common.open_registry({ file = opts.clients,
-    watcher_file = files[1], telemetry = host.telemetry, clock = host.clock })
+    watcher_file = files[1], telemetry = host.telemetry, clock = host.clock,
+    ledger = host.ledger })
   if not registry then
     return nil, { registry_err }
   end
@@ -122,6 +135,7 @@ local function build(opts)
     alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock }),
     telemetry = host.telemetry,
     clock = host.clock,
+    ledger = host.ledger,
     cookie = function(file)
       return cookie.find({ file = opts["cookie-file"] or file, env = os.getenv })
     end,
@@ -134,6 +148,38 @@ local function build(opts)
   end
   host.app, host.registry = application, registry
   return host
+end
+
+-- Becomes the owner of the store and takes over what was spent before. False when another process
+-- is the owner; whatever else is wrong with the store, the host watches without it.
+local function open_store(host, given)
+  local path, place_err = store.path(given)
+  if not path then
+    if place_err then
+      warn(place_err .. "; spending is kept in memory alone")
+    end
+    return true
+  end
+  local opened, err, code, pid = store.open({ path = path })
+  if opened then
+    host.store = opened
+    host.keeper = spending_store.new({ store = opened, clock = host.clock, warn = warn })
+    host.keeper:restore(host.ledger)
+    return true
+  elseif code == "ELOCKED" then
+    warn(("the store %s belongs to a running beamlens%s: stop that one, or give this one a store "
+      .. "of its own with --store FILE (or none)"):format(path, pid ~= 0 and ", pid " .. pid or ""))
+    return false
+  end
+  warn(("the store %s: %s; spending is kept in memory alone"):format(path, err))
+  return true
+end
+
+local function close_store(host)
+  if host.store then
+    host.keeper:flush(FLUSH_MS)
+    host.store:close()
+  end
 end
 
 -- SIGINT and SIGTERM stop the host; a second one ends it at once.
@@ -181,6 +227,11 @@ local function run(opts)
     for _, err in ipairs(errors) do
       warn(err)
     end
+    return 2
+  end
+
+  if not open_store(host, opts.store) then
+    host.sandbox:close()
     return 2
   end
 
@@ -234,6 +285,7 @@ local function run(opts)
     host.app:stop(reason)
   end, { on_error = warn })
   stopping:join(STOP_WITHIN_MS)
+  close_store(host)
   release_signals()
   host.output:close(500)
   if host.output.dropped > 0 then

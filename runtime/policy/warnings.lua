@@ -29,6 +29,17 @@ local function known_rules(policy, parts)
   return known
 end
 
+-- A budget in USD counts what costs USD.
+local function unpriced(policy, parts)
+  local names = {}
+  if policy.limits.usd_per_day or parts.registry.limits.usd_per_day then
+    for _, client in ipairs(parts.registry:unpriced(policy.client)) do
+      names[#names + 1] = client.model
+    end
+  end
+  return #names > 0 and table.concat(names, ", ") or nil
+end
+
 --- The warnings about a watcher.
 ---@param policy table
 ---@param parts parts.Parts
@@ -44,6 +55,11 @@ function M.of(policy, parts)
   end
   if policy.has_no_node and policy.cookie_file then
     warn("cookie_file", "cookie_file has no effect: domain %s watches no node", policy.domain)
+  end
+  local models = unpriced(policy, parts)
+  if models then
+    warn("usd_per_day", "usd_per_day does not count %s: no price is known, so only tokens are "
+      .. "(prices.lua sets one)", models)
   end
   local known = known_rules(policy, parts)
   for _, name in ipairs(suggest.keys(policy.rules)) do

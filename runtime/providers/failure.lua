@@ -13,6 +13,7 @@ local M = {}
 ---@field provider_code? string The provider's own name of the error.
 ---@field request_id? string
 ---@field text? string What the model wrote instead of a call.
+---@field until_ms? number Unix milliseconds: when the budget that is spent refills.
 ---@field usage? providers.Usage Tokens that were spent all the same.
 
 -- Whether the same request can succeed later.
@@ -35,6 +36,7 @@ local RETRYABLE = {
   bad_tool_call = false,
   no_tool_call = false,
   parse = true,
+  budget = false,
 }
 
 -- Codes of runtime/http.lua. A certificate does not become right by asking again.

@@ -57,6 +57,7 @@ function Cycle:request(wait)
       wait = wait,
       alerts = watcher.alerts:firing({ watcher = meta.watcher, node = meta.node }),
     },
+    account = watcher.account,
     meta = { watcher = meta.watcher, domain = meta.domain, node = meta.node,
       trace_id = self.trace_id },
   }
@@ -84,6 +85,20 @@ local function stood_in(self, decision)
     and decision.client ~= (watcher.policy.client or watcher.registry.primary)
 end
 
+-- A budget that is spent was told by its own event; other failures are told here.
+local function model_failed(self, decision, err, kind, detail)
+  local watcher = self.watcher
+  local until_ms = (decision or detail or {}).budget_until_ms
+  if until_ms then
+    watcher.model:exhausted(until_ms)
+    return
+  end
+  local retry_ms = watcher.model:failed(kind, detail)
+  watcher:emit("beamlens.watcher.llm_error", {
+    error = decision and "every model of the fallback failed" or tostring(err), kind = kind,
+  }, { retry_ms = retry_ms })
+end
+
 -- Asks the model. Returns its decision, or nil, a mistake of its own to tell it, or nothing when it
 -- failed.
 local function decide_by_model(self)
@@ -98,10 +113,7 @@ local function decide_by_model(self)
     watcher.model:answered()
     return nil, tostring(err)
   end
-  local retry_ms = watcher.model:failed(kind, detail)
-  watcher:emit("beamlens.watcher.llm_error", {
-    error = decision and "every model of the fallback failed" or tostring(err), kind = kind,
-  }, { retry_ms = retry_ms })
+  model_failed(self, decision, err, kind, detail)
 end
 
 --- Asks the model, or the rules while it fails.

@@ -52,7 +52,7 @@ function M.text(watcher)
     is_no_node = watcher.domain.watches_node == false,
     uptime_s = data.uptime_s,
     state = watcher.current,
-    budget = watcher.budget(),
+    budget = watcher.account and watcher.account:left_text(),
     wait = watcher.last_wait, ended = watcher.ended,
     since = watcher.waking:take_notes(),
     snapshot = sample and views.snapshot(watcher.snapshots:add(sample)),

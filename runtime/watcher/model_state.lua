@@ -1,6 +1,7 @@
 --- Whether a watcher's model is to be asked, or the rules decide because it failed.
 ---
---- After a failure it is asked again 5 s later, then twice as late each time, at most 5 min.
+--- After a failure it is asked again 5 s later, then twice as late each time, at most 5 min; after
+--- its budget was spent, when that refills.
 
 local M = {}
 
@@ -55,6 +56,15 @@ function ModelState:failed(kind, detail)
   self.failing_since_ms = self.failing_since_ms or self.clock.wall_ms()
   self.kind = kind
   return retry_ms
+end
+
+--- Notes that its budget is spent: it is asked again when that refills.
+---@param until_ms number Unix milliseconds.
+function ModelState:exhausted(until_ms)
+  local now_ms = self.clock.wall_ms()
+  self.due_ms = self.clock.now_ms() + math.max(FIRST_MS, until_ms - now_ms)
+  self.failing_since_ms = self.failing_since_ms or now_ms
+  self.kind = "budget"
 end
 
 return M

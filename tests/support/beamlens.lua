@@ -21,10 +21,14 @@ local function environment(extra)
     local value = os.getenv(name)
     env[#env + 1] = value and name .. "=" .. value
   end
-  -- No key, cookie or configuration of the person who runs the specs.
-  env[#env + 1] = "HOME=/nonexistent"
+  -- No key, cookie, store or configuration of the person who runs the specs.
+  local own = { HOME = "/nonexistent", BEAMLENS_STORE = "none" }
   for _, pair in ipairs(extra or {}) do
+    own[pair:match("^[^=]*")] = nil
     env[#env + 1] = pair
+  end
+  for name, value in pairs(own) do
+    env[#env + 1] = name .. "=" .. value
   end
   return env
 end

@@ -1,0 +1,248 @@
+--- Spending: what has been spent, by whom, and whether a budget has room for one more request.
+---
+--- An account belongs to the process or to a watcher. It counts tokens by the hour and USD by the
+--- day, both of UTC, with or without a limit. A request is admitted while what was spent and what
+--- it will likely cost fit the limits of all its accounts. The most that it may cost is held back
+--- until it is settled; near the limit requests therefore go one at a time, and however many ask
+--- at once, a limit is passed by no more than one of them was misjudged.
+---
+---   local ledger = spending.new({ clock = clock, telemetry = bus })
+---   local account = ledger:account("process", { usd_per_day = 5 })
+---   local hold, failure = ledger:admit({ account }, estimate, deadline_ms)
+---   ledger:settle(hold, { usd = 0.002, tokens = 1800 })
+
+local async = require("runtime.async")
+local failures = require("runtime.providers.failure")
+local units = require("runtime.units")
+
+local M = {}
+
+local HOUR_MS, DAY_MS = 3600000, 86400000
+local KINDS = {
+  tokens_per_hour = { unit = "tokens", ms = HOUR_MS },
+  usd_per_day = { unit = "usd", ms = DAY_MS },
+}
+local ORDER = { "tokens_per_hour", "usd_per_day" }
+-- A request that was never settled counts as it was estimated, so long after its deadline.
+local GRACE_MS = 5000
+
+--- The budgets that there are, by name: what they count and how long their window is.
+M.KINDS = KINDS
+
+---@class spending.Window
+---@field kind string
+---@field limit? number
+---@field start_ms number
+---@field used number
+---@field held number The most that requests under way may cost.
+---@field under_way number What they will likely cost.
+---@field is_told boolean That it is exhausted was said.
+
+---@class spending.Account
+---@field name string
+---@field windows table<string, spending.Window>
+local Account = {}
+local account_mt = { __index = Account }
+
+---@class spending.Ledger
+---@field accounts table<string, spending.Account>
+local Ledger = {}
+local ledger_mt = { __index = Ledger }
+
+--- Creates a ledger in which nothing is spent.
+---@param opts { clock: clock.Clock, telemetry: telemetry.Bus, on_change?:
+--- fun(account: string, window: spending.Window) }
+---@return spending.Ledger
+function M.new(opts)
+  return setmetatable({ clock = opts.clock, telemetry = opts.telemetry,
+    on_change = opts.on_change or function() end, accounts = {}, open = {},
+    settled = async.signal() }, ledger_mt)
+end
+
+-- Begins a new window when the present one is over. A clock that was set back begins none.
+local function roll(self, window)
+  local length = KINDS[window.kind].ms
+  local start_ms = math.floor(self.clock.wall_ms() / length) * length
+  if start_ms > window.start_ms then
+    window.used, window.is_told = 0, false
+  end
+  window.start_ms = start_ms
+  return window
+end
+
+--- The account of a name; made when there is none.
+---@param name string
+---@param limits? { tokens_per_hour?: number, usd_per_day?: number } They replace those in force.
+---@return spending.Account
+function Ledger:account(name, limits)
+  local account = self.accounts[name]
+  if not account then
+    account = setmetatable({ name = name, windows = {}, ledger = self }, account_mt)
+    for kind in pairs(KINDS) do
+      account.windows[kind] = roll(self, { kind = kind, start_ms = 0, used = 0, held = 0,
+        under_way = 0, is_told = false })
+    end
+    self.accounts[name] = account
+  end
+  for kind, window in pairs(account.windows) do
+    if limits then
+      window.limit = limits[kind]
+    end
+  end
+  return account
+end
+
+--- Takes what was spent before a restart, unless its window is over.
+---@param rows { account: string, budget: string, start_ms: number, used: number,
+--- is_told: boolean }[]
+function Ledger:restore(rows)
+  for _, row in ipairs(rows) do
+    local window = KINDS[row.budget] and roll(self, self:account(row.account).windows[row.budget])
+    if window and row.start_ms >= window.start_ms then
+      window.used = window.used + row.used
+      window.is_told = row.is_told
+    end
+  end
+end
+
+local function each_window(accounts, fn)
+  for _, account in ipairs(accounts) do
+    for _, kind in ipairs(ORDER) do
+      fn(account, account.windows[kind], KINDS[kind].unit)
+    end
+  end
+end
+
+-- "full" with the window that has no room, "wait" while others may use what is left, or nil.
+local function judge(self, accounts, cost)
+  local verdict, full
+  each_window(accounts, function(account, window, unit)
+    local likely = cost.likely[unit]
+    roll(self, window)
+    if not window.limit or likely <= 0 or full then
+      return
+    elseif window.used + likely > window.limit then
+      verdict, full = "full", { account = account, window = window }
+    elseif window.held > 0 and window.used + window.held + cost.most[unit] > window.limit then
+      verdict = "wait"
+    end
+  end)
+  return verdict, full
+end
+
+local function until_ms(window)
+  return window.start_ms + KINDS[window.kind].ms
+end
+
+local function amount(kind, value)
+  if KINDS[kind].unit == "usd" then
+    return ("%.2f USD"):format(value)
+  end
+  return units.format_count(math.floor(value + 0.5)) .. " tokens"
+end
+
+-- The failure of a request that is not made; once per window an event says so.
+local function refuse(self, full, meta)
+  local window, account = full.window, full.account
+  if not window.is_told then
+    window.is_told = true
+    self.on_change(account.name, window)
+    self.telemetry:execute("beamlens.watcher.budget_exhausted", { until_time = until_ms(window) }, {
+      watcher = meta.watcher, domain = meta.domain, node = meta.node, account = account.name,
+      budget = window.kind, limit = window.limit, used = window.used,
+    })
+  end
+  local text = window.kind == "usd_per_day" and "a day" or "an hour"
+  return failures.new("budget", ("the budget of %s %s is spent until %s UTC (%s)"):format(
+    amount(window.kind, window.limit), text, units.format_clock(until_ms(window)):sub(1, 5),
+    account.name), { until_ms = until_ms(window) })
+end
+
+local function hold(self, accounts, cost, deadline_ms)
+  local held = { accounts = accounts, cost = cost, expires_ms = deadline_ms + GRACE_MS }
+  each_window(accounts, function(account, window, unit)
+    window.held = window.held + cost.most[unit]
+    window.under_way = window.under_way + cost.likely[unit]
+    self.on_change(account.name, window)
+  end)
+  self.open[held] = true
+  return held
+end
+
+-- Settles what nobody settled: its task was ended.
+local function expire(self)
+  local now_ms = self.clock.now_ms()
+  for held in pairs(self.open) do
+    if held.expires_ms < now_ms then
+      self:settle(held, held.cost.likely)
+    end
+  end
+end
+
+--- Asks for a request. While others hold back what is left, it waits for them.
+---@async
+---@param accounts spending.Account[]
+---@param cost { likely: estimate.Cost, most: estimate.Cost }
+---@param deadline_ms number By the clock's `now_ms`.
+---@param meta? { watcher?: string, domain?: string, node?: string } For the event.
+---@return table? held For `settle`.
+---@return providers.Failure? failure Kind `budget`; `until_ms` is when the budget refills.
+function Ledger:admit(accounts, cost, deadline_ms, meta)
+  while true do
+    expire(self)
+    local verdict, full = judge(self, accounts, cost)
+    if verdict == "full" then
+      return nil, refuse(self, full, meta or {})
+    elseif not verdict then
+      return hold(self, accounts, cost, deadline_ms)
+    end
+    local left_ms = deadline_ms - self.clock.now_ms()
+    if left_ms <= 0 then
+      return nil, failures.new("budget", "other requests may use what is left of the budget")
+    end
+    self.settled:wait(math.min(left_ms, GRACE_MS))
+  end
+end
+
+--- Corrects what was held back for a request by what it has cost. Settling twice does nothing.
+---@param held table
+---@param spent estimate.Cost
+function Ledger:settle(held, spent)
+  if not self.open[held] then
+    return
+  end
+  self.open[held] = nil
+  local cost = held.cost
+  each_window(held.accounts, function(account, window, unit)
+    roll(self, window)
+    window.held = math.max(0, window.held - cost.most[unit])
+    window.under_way = math.max(0, window.under_way - cost.likely[unit])
+    window.used = window.used + spent[unit]
+    self.on_change(account.name, window)
+  end)
+  if not next(self.open) then
+    -- Sums of fractions leave crumbs.
+    each_window(held.accounts, function(_, window)
+      window.held, window.under_way = 0, 0
+    end)
+  end
+  self.settled:fire()
+end
+
+--- What is left, in words: `0.42 of 1.00 USD until 00:00 UTC`. nil without a limit.
+---@return string?
+function Account:left_text()
+  local parts = {}
+  for _, kind in ipairs(ORDER) do
+    local window = roll(self.ledger, self.windows[kind])
+    if window.limit then
+      local left = math.max(0, window.limit - window.used - window.under_way)
+      parts[#parts + 1] = ("%s of %s until %s UTC"):format(
+        (amount(kind, left):gsub(" %a+$", "")), amount(kind, window.limit),
+        units.format_clock(until_ms(window)):sub(1, 5))
+    end
+  end
+  return #parts > 0 and table.concat(parts, ", ") or nil
+end
+
+return M

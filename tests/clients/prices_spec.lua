@@ -1,0 +1,139 @@
+local beamlens = require("support.beamlens")
+local clients = require("runtime.clients")
+local prices = require("runtime.clients.prices")
+local support = require("support")
+
+local function load_text(text)
+  local path = support.write_file(support.tmp_path("prices.lua"), text)
+  local table, err = prices.load(path)
+  os.remove(path)
+  return table, err and err:gsub(path:gsub("%W", "%%%0"), "FILE")
+end
+
+describe("the built-in price list", function()
+  it("has each model under every name that a provider gives it", function()
+    for plain, names in pairs({
+      ["claude-haiku-4-5"] = { "claude-haiku-4-5-20251001", "anthropic/claude-haiku-4.5",
+        "us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5@20251001",
+        "anthropic.claude-haiku-4-5-20251001-v1:0",
+        "global.anthropic.claude-haiku-4-5-20251001-v1:0" },
+      ["claude-opus-4"] = { "claude-opus-4-0", "claude-opus-4-20250514" },
+      ["gpt-5-mini"] = { "gpt-5-mini-2025-08-07", "openai/gpt-5-mini" },
+      ["gpt-4o-mini"] = { "gpt-4o-mini-2024-07-18" },
+      ["gemini-2.5-flash"] = { "models/gemini-2.5-flash", "google/gemini-2.5-flash",
+        "publishers/google/models/gemini-2.5-flash" },
+      ["gemini-2.0-flash"] = { "gemini-2.0-flash-001" },
+      ["nova-lite"] = { "amazon.nova-lite-v1:0", "eu.amazon.nova-lite-v1:0" },
+    }) do
+      local price = assert(prices.of(plain), plain)
+      for _, name in ipairs(names) do
+        assert.are.equal(price, prices.of(name), name)
+      end
+    end
+  end)
+
+  it("does not guess the price of a model that only resembles one", function()
+    for _, name in ipairs({ "claude-haiku-4-5-turbo", "gpt-99", "gpt-4o-mini-audio", "qwen3",
+      "deepseek/deepseek-chat:free", "" }) do
+      assert.is_nil(prices.of(name), name)
+    end
+  end)
+
+  it("passes the check of a user's table", function()
+    assert.are.same({}, prices.check(require("runtime.clients.price_list"), "", "list"))
+  end)
+end)
+
+describe("a cost", function()
+  local haiku = prices.of("claude-haiku-4-5")
+
+  it("counts input, output, and reads and writes of the cache, each at its price", function()
+    assert.are.equal(1, prices.cost_usd(haiku, { input = 1e6, output = 0 }))
+    assert.are.equal(5, prices.cost_usd(haiku, { input = 0, output = 1e6 }))
+    assert.are.equal(0.1, prices.cost_usd(haiku, { input = 0, output = 0, cache_read = 1e6 }))
+    assert.are.equal(1.25, prices.cost_usd(haiku, { input = 0, output = 0, cache_write = 1e6 }))
+  end)
+
+  it("has reasoning in the output, once", function()
+    assert.are.equal(5, prices.cost_usd(haiku, { input = 0, output = 1e6, reasoning = 9e5 }))
+  end)
+
+  it("is unknown without a price or without usage", function()
+    assert.is_nil(prices.cost_usd(nil, { input = 1, output = 1 }))
+    assert.is_nil(prices.cost_usd(haiku, { output = 1 }))
+    assert.is_nil(prices.tokens({}))
+    assert.are.equal(10, prices.tokens({ input = 1, output = 2, cache_read = 3, cache_write = 4 }))
+  end)
+end)
+
+describe("a user's price table", function()
+  it("wins over the built-in list, which still holds for the others", function()
+    local own = assert(load_text([[return {
+  ["my-model"] = { input = 2, output = 3 },
+  ["claude-haiku-4-5"] = { input = 7, output = 8, cache_read = 0 },
+}]]))
+    assert.are.equal(2, prices.of("my-model", own).input)
+    assert.are.equal(7, prices.of("claude-haiku-4-5-20251001", own).input)
+    assert.are.equal(3, prices.of("claude-sonnet-4-5", own).input)
+    local registry = assert(clients.new({ prices = own, env = function() end, config = {
+      clients = { { name = "A", provider = "openai-generic",
+        options = { base_url = "http://127.0.0.1:1/v1", model = "my-model" } } },
+    } }))
+    assert.are.equal(3, registry.clients.A.price.output)
+  end)
+
+  it("has its mistakes by line", function()
+    local _, err = load_text([[return {
+  good = { input = 2, output = 3 },
+  bare = { input = 2 },
+  ["gpt-5"] = { input = 2, output = 3, cached = 1 },
+  ["o3"] = { input = -1, output = 3 },
+  ["text"] = "cheap",
+}]])
+    assert.are.equal(table.concat({
+      'FILE:3: model "bare": needs input and output',
+      'FILE:4: model "gpt-5": unknown field "cached"; '
+        .. "allowed: cache_read, cache_write, input, output",
+      'FILE:5: model "o3": input must be a number of USD per million tokens',
+      'FILE:6: model "text": must be { input, output, cache_read?, cache_write? } in USD per '
+        .. 'million tokens',
+    }, "\n"), err)
+    assert.are.equal("FILE:1: a price table is a table of model name and price",
+      select(2, load_text("return 7")))
+    assert.matches("^FILE:2: ", select(2, load_text("return {\n  x = = 1\n}")))
+  end)
+
+  it("loads as docs/money.md shows it", function()
+    local page = assert(require("runtime.loader").read("docs/money.md"))
+    local own = assert(load_text(assert(page:match("```lua\n(.-)\n```"))))
+    assert.are.equal(0.9, prices.of("claude-haiku-4-5", own).input)
+    assert.are.equal(0.2, prices.of("our-own-qwen", own).output)
+  end)
+
+  it("is checked by `beamlens check`, and by a command that uses the registry beside it",
+    support.async(function()
+      local folder = support.tmp_path("priced")
+      require("luv").fs_mkdir(folder, 493)
+      local file = support.write_file(folder .. "/prices.lua",
+        "return {\n  a = { input = 1 },\n}\n")
+      local clients_file = support.write_file(folder .. "/clients.lua", [[return { clients = {
+        { name = "A", provider = "ollama", options = { model = "a" } } } }]])
+      local watcher = support.write_file(folder .. "/w.lua", 'return { domain = "beam" }\n')
+      support.on_cleanup(function()
+        for _, path in ipairs({ file, clients_file, watcher }) do
+          os.remove(path)
+        end
+        require("luv").fs_rmdir(folder)
+      end)
+      local mistake = file .. ':2: model "a": needs input and output'
+      local status, _, stderr = beamlens.run({ "check", file })
+      assert.are.equal(2, status)
+      assert.are.equal(mistake .. "\n", stderr)
+      status, _, stderr = beamlens.run({ "run", watcher, "--node", "a@localhost", "--clients",
+        clients_file })
+      assert.are.equal(2, status)
+      assert.are.equal("beamlens: " .. mistake .. "\n", stderr)
+      support.write_file(file, "return { a = { input = 1, output = 2 } }\n")
+      assert.are.equal(0, (beamlens.run({ "check", file })))
+    end))
+end)
