@@ -8,6 +8,7 @@
 --- A result has at most 8 KiB; after two more calls it shrinks to 1 KiB.
 
 local json = require("runtime.json")
+local redact = require("runtime.redact")
 
 local M = {}
 
@@ -122,7 +123,8 @@ function M.fit(value, order, max)
     end
   end
   return M.encode({ error = ("the result has %d bytes, at most %d are shown"):format(size, max),
-    start = cut(text, math.floor(max / 4)) }, { "error" })
+    -- Half a key is no key any more, but still a part of one.
+    start = cut(redact.text(text), math.floor(max / 4)) }, { "error" })
 end
 
 --- Creates an empty conversation.
