@@ -144,6 +144,26 @@ function Conversation:messages()
   return self.list
 end
 
+--- The position of the last message up to which nothing will change any more: a whole result does,
+--- when it shrinks. nil while there is only the opening: a calm cycle asks once, and a provider's
+--- cache would be paid for in vain.
+---@return integer?
+function Conversation:settled()
+  if #self.list < 2 then
+    return nil
+  end
+  local will_shrink = {}
+  for _, result in ipairs(self.results) do
+    will_shrink[result.message] = #result.json > M.OLD_BYTES
+  end
+  for i, message in ipairs(self.list) do
+    if will_shrink[message] then
+      return i - 1
+    end
+  end
+  return #self.list
+end
+
 --- How many bytes of text the messages have.
 ---@return integer
 function Conversation:bytes()

@@ -51,6 +51,7 @@ function Cycle:request(wait)
     system = watcher.system,
     tools = watcher.tools,
     messages = self.conversation:messages(),
+    cache_to = self.conversation:settled(),
     context = {
       findings = watcher.detector:findings(),
       state = watcher.current.name,
