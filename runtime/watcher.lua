@@ -86,7 +86,7 @@ function M.new(opts)
   local function emit(...)
     self:emit(...)
   end
-  self.hooks = hooks.new({ policy = self.policy, emit = emit })
+  self.hooks = hooks.new({ policy = self.policy, emit = emit, node = self.meta.node })
   self.supervisor = supervisor.new({
     name = ("watcher %s %s"):format(self.meta.watcher, self.meta.node),
     run = function()
@@ -359,7 +359,7 @@ function Watcher:run()
     elseif not self:is_in_contact() then
       await_contact(self)
     else
-      self.system = self.system or render_prompt(self)
+      self.system = self.system or self.hooks:redact(render_prompt(self))
       self.status = "deciding"
       self.cycles = self.cycles + 1
       self.cycle = cycle.new(self)

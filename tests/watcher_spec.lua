@@ -604,6 +604,32 @@ describe("what keeps a watcher going", function()
     assert.is_truthy(it_is:result(2):find('"memory_total_mb":###', 1, true))
   end))
 
+  it("takes secrets out of all that leaves for the model, and passes it through redact", case({
+    { "execute", { code = "return 'password=hunter2 alice@example.com'", reason = "bob" },
+      text = "bob says token=abcdefghij0123456789" },
+  }, {
+    instructions = "Mail carol@example.com, says bob. The node is shop@db1.",
+    redact = function(text)
+      return (text:gsub("bob", "B."):gsub("db1", "db-A"))
+    end,
+  }, function(it_is)
+    it_is.watcher.note = { text = "ask dave@example.com", at_ms = 0 }
+    it_is:start()
+    local request = it_is:asked(2)
+    assert.is_truthy(request.system:find("Mail [redacted:email], says B.. The node is shop@db-A.",
+      1, true))
+    assert.is_truthy(request.texts[1]:find("^Cycle 1 of watcher beam on node shop@db%-A"))
+    assert.is_truthy(request.texts[1]:find('"ask [redacted:email]"', 1, true))
+    assert.are.equal("B. says token=[redacted:secret]", request.texts[2])
+    assert.are.same({ reason = "B.",
+      code = "return 'password=[redacted:secret] [redacted:email]'" },
+      request.messages[2].call.args)
+    assert.is_truthy(request.texts[3]:find("password=[redacted:secret] [redacted:email]", 1, true))
+    -- What ran, and what people see, is whole.
+    assert.is_truthy(it_is.executor.runs[1].record.code:find("hunter2", 1, true))
+    assert.are.equal("shop@db1", it_is:last("tool.stop").metadata.node)
+  end))
+
   it("hands every fired alert to on_alert, the rules' too", case({}, nil, function(it_is)
     local seen = {}
     it_is.watcher.hooks:set_policy({ on_alert = function(alert)

@@ -13,6 +13,7 @@ local log = require("runtime.log")
 local options = require("runtime.options")
 local output = require("runtime.output")
 local parts = require("runtime.app.parts")
+local payloads = require("runtime.app.payloads")
 local policy = require("runtime.policy")
 local sandbox = require("runtime.sandbox")
 local spending = require("runtime.spending")
@@ -28,6 +29,8 @@ local warn = common.warn
 
 local STOP_WITHIN_MS = 2000
 local FLUSH_MS = 500
+-- How long --show-payload waits for a node.
+local SHOW_WITHIN_MS = 30000
 -- The collector begins anew when the heap has grown by a tenth, not when it has doubled, and goes
 -- through it quickly: much of what is kept (histories) lives long, and there is time enough.
 local GC_PAUSE_PCT, GC_STEP_PCT = 110, 400
@@ -45,6 +48,7 @@ M.options = {
     .. "$STATE_DIRECTORY, ~/.local/state/beamlens)" },
   dir = common.NODE_OPTIONS.dir,
   ["for"] = { arg = "TIME", doc = "stop after this time, such as 30s", parse = options.duration },
+  ["show-payload"] = { doc = "print what would be sent to the model, send nothing, and end" },
   iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
   help = { doc = "print this" },
 }
@@ -125,6 +129,11 @@ local function build(opts)
     ledger = host.ledger })
   if not registry then
     return nil, { registry_err }
+  end
+  if opts["show-payload"] then
+    registry = payloads.wrap(registry, function(...)
+      host:show(...)
+    end)
   end
   host.sandbox = sandbox.new({ telemetry = host.telemetry })
   local application, app_errors = app.new({
@@ -230,7 +239,7 @@ local function run(opts)
     return 2
   end
 
-  if not open_store(host, opts.store) then
+  if not opts["show-payload"] and not open_store(host, opts.store) then
     host.sandbox:close()
     return 2
   end
@@ -245,7 +254,9 @@ local function run(opts)
   host.output = output.new(1, function()
     host:stop("stdout closed")
   end)
-  host.log = log.new({ output = host.output, telemetry = host.telemetry, clock = host.clock,
+  local only_shows = opts["show-payload"]
+  host.log = not only_shows and log.new({ output = host.output, telemetry = host.telemetry,
+    clock = host.clock,
     format = opts.log or (host.output.is_terminal and "text" or "json"),
     key_metrics = function(name)
       return host.app:key_metrics(name)
@@ -255,7 +266,7 @@ local function run(opts)
     end })
   core.set_error_hook(warn)
   local release_signals = handle_signals(host)
-  for _, line in ipairs(host.app:introduction()) do
+  for _, line in ipairs(host.log and host.app:introduction() or {}) do
     host.log:write(nil, line)
   end
   if host.registry.notice then
@@ -264,7 +275,11 @@ local function run(opts)
   for _, warning in ipairs(host.app:warnings()) do
     warn(warning)
   end
-  attach_handlers(host, host.app:policies())
+  if only_shows then
+    payloads.start(host, warn)
+  else
+    attach_handlers(host, host.app:policies())
+  end
 
   host.app:start({
     on_refused = function(err)
@@ -277,8 +292,12 @@ local function run(opts)
     end,
   })
   if not reason then
-    host.stopping:wait(opts["for"])
+    host.stopping:wait(opts["for"] or (only_shows and SHOW_WITHIN_MS))
     reason = reason or "time is over"
+    if only_shows and not host.shown then
+      warn("there was nothing to show: no watcher came to its first decision")
+      status = 1
+    end
   end
 
   local stopping = async.spawn(function()

@@ -101,12 +101,16 @@ local function blocks_of(message, position, last_id)
   return blocks, last_id
 end
 
--- Roles alternate: neighbours of the same role become one message.
-local function messages_of(conversation)
+-- Roles alternate: neighbours of the same role become one message. What comes up to `cache_to` will
+-- be the same in the next request.
+local function messages_of(conversation, cache_to)
   local messages, last_id = {}, nil
   for position, message in ipairs(conversation) do
     local blocks
     blocks, last_id = blocks_of(message, position, last_id)
+    if position == cache_to and #blocks > 0 then
+      blocks[#blocks].cache_control = { type = "ephemeral" }
+    end
     local role = message.role == "assistant" and "assistant" or "user"
     local previous = messages[#messages]
     if not previous or previous.role ~= role then
@@ -148,7 +152,7 @@ function Anthropic:body(request)
     system = { system },
     tools = tools_of(request.tools),
     tool_choice = choice,
-    messages = messages_of(request.messages),
+    messages = messages_of(request.messages, request.cache_to),
   }
   return shared.with_extra(body, options.extra)
 end

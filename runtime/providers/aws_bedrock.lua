@@ -127,11 +127,13 @@ local function result_block(message, last_id)
   }
 end
 
-local function messages_of(conversation)
+-- What comes up to `cache_to` will be the same in the next request.
+local function messages_of(conversation, cache_to)
   local last_id
   local list = turns.of(conversation, function(message, position)
+    local cache_point = position == cache_to and { cachePoint = { type = "default" } } or nil
     if message.role == "tool" then
-      return { result_block(message, last_id) }
+      return { result_block(message, last_id), cache_point }
     end
     local blocks = {}
     if message.text and message.text:find("%S") then
@@ -147,6 +149,7 @@ local function messages_of(conversation)
         },
       }
     end
+    blocks[#blocks + 1] = #blocks > 0 and cache_point or nil
     return blocks
   end)
   for i, turn in ipairs(list) do
@@ -184,7 +187,7 @@ function AwsBedrock:body(request)
   system[2] = self.caches and { cachePoint = { type = "default" } } or nil
   local body = {
     system = system,
-    messages = messages_of(request.messages),
+    messages = messages_of(request.messages, self.caches and request.cache_to),
     inferenceConfig = {
       maxTokens = request.max_tokens or self.options.max_tokens,
       temperature = self.options.temperature,

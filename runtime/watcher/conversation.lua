@@ -8,6 +8,7 @@
 --- A result has at most 8 KiB; after two more calls it shrinks to 1 KiB.
 
 local json = require("runtime.json")
+local redact = require("runtime.redact")
 
 local M = {}
 
@@ -122,7 +123,8 @@ function M.fit(value, order, max)
     end
   end
   return M.encode({ error = ("the result has %d bytes, at most %d are shown"):format(size, max),
-    start = cut(text, math.floor(max / 4)) }, { "error" })
+    -- Half a key is no key any more, but still a part of one.
+    start = cut(redact.text(text), math.floor(max / 4)) }, { "error" })
 end
 
 --- Creates an empty conversation.
@@ -140,6 +142,26 @@ end
 ---@return table[]
 function Conversation:messages()
   return self.list
+end
+
+--- The position of the last message up to which nothing will change any more: a whole result does,
+--- when it shrinks. nil while there is only the opening: a calm cycle asks once, and a provider's
+--- cache would be paid for in vain.
+---@return integer?
+function Conversation:settled()
+  if #self.list < 2 then
+    return nil
+  end
+  local will_shrink = {}
+  for _, result in ipairs(self.results) do
+    will_shrink[result.message] = #result.json > M.OLD_BYTES
+  end
+  for i, message in ipairs(self.list) do
+    if will_shrink[message] then
+      return i - 1
+    end
+  end
+  return #self.list
 end
 
 --- How many bytes of text the messages have.

@@ -51,6 +51,7 @@ function Cycle:request(wait)
     system = watcher.system,
     tools = watcher.tools,
     messages = self.conversation:messages(),
+    cache_to = self.conversation:settled(),
     context = {
       findings = watcher.detector:findings(),
       state = watcher.current.name,
@@ -246,13 +247,16 @@ local function step(self)
       return nil, "three answers in a row were no valid call; the last: " .. mistake
     end
     self.conversation:remark(("Your last answer was no tool call that can be read: %s. Answer "
-      .. "with exactly one tool call."):format(conversation.fence(json.encode(mistake), "note")))
+      .. "with exactly one tool call."):format(
+        conversation.fence(self.watcher.hooks:redact((json.encode(mistake))), "note")))
     return
   end
   call.id = call.id or ("call_%d"):format(self.watcher.iteration)
-  self.conversation:add_call({ id = call.id, tool = call.tool, text = call.text,
-    origin = call.origin,
-    args = type(call.args) == "table" and json.object(call.args) or json.object({}) })
+  -- Another model may read it, and a call of the rules holds what the node wrote.
+  local hooks = self.watcher.hooks
+  self.conversation:add_call({ id = call.id, tool = call.tool, origin = call.origin,
+    text = call.text and hooks:redact(call.text),
+    args = json.object(type(call.args) == "table" and hooks:redact_value(call.args) or {}) })
   local args, err = tools.validate(call.tool, call.args)
   if not args then
     if self:mistaken(call.tool, err) then

@@ -8,6 +8,7 @@
 --- hook ran, each stretch between two waits has to be timed.
 
 local async = require("runtime.async")
+local redact = require("runtime.redact")
 
 local M = {}
 
@@ -25,10 +26,11 @@ local Hooks = {}
 local hooks_mt = { __index = Hooks }
 
 --- Creates the hooks of a watcher.
----@param opts { policy: table, emit: fun(event: string, metadata: table) }
+---@param opts { policy: table, emit: fun(event: string, metadata: table), node?: string }
+--- `node` is the watched one, whose name is no e-mail address.
 ---@return hooks.Hooks
 function M.new(opts)
-  local self = setmetatable({ emit = opts.emit, tasks = {} }, hooks_mt)
+  local self = setmetatable({ emit = opts.emit, node = opts.node, tasks = {} }, hooks_mt)
   self:set_policy(opts.policy)
   return self
 end
@@ -196,11 +198,13 @@ function Hooks:guard_alert(request, watcher)
   return request
 end
 
---- Passes a text that leaves the host through `redact`.
+--- Takes secrets and addresses out of a text that leaves the host, and passes what remains through
+--- the policy's `redact`.
 ---@async
 ---@param text string
 ---@return string
 function Hooks:redact(text)
+  text = redact.text(text, { node = self.node })
   if not self.functions.redact then
     return text
   end
@@ -210,6 +214,23 @@ function Hooks:redact(text)
     return M.WITHHELD
   end
   return outcome.ok and outcome[1] or M.WITHHELD
+end
+
+--- Passes all text in a value through `redact`; keys and everything else stay.
+---@async
+---@param value any
+---@return any A copy.
+function Hooks:redact_value(value)
+  if type(value) == "string" then
+    return self:redact(value)
+  elseif type(value) ~= "table" then
+    return value
+  end
+  local copy = setmetatable({}, getmetatable(value))
+  for key, item in pairs(value) do
+    copy[key] = self:redact_value(item)
+  end
+  return copy
 end
 
 --- Cancels hooks that still wait.

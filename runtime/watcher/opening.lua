@@ -111,7 +111,7 @@ end
 ---@param redact fun(text: string): string
 ---@return string
 function M.text(facts, redact)
-  local lines = { head(facts) }
+  local lines = { redact(head(facts)) }
   local function add(text)
     lines[#lines + 1] = text
   end
