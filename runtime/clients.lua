@@ -175,7 +175,7 @@ function Registry:over_limit(client)
     return nil
   end
   return failures.new("quota", ("the limit of %.2f USD a day is spent until 00:00 UTC")
-    :format(limit))
+    :format(limit), { client = client.name, provider = client.provider })
 end
 
 local function metadata_of(client, request, more)
@@ -217,12 +217,9 @@ function Registry:emit_exception(client, request, failure, duration)
     }))
 end
 
--- Why a client is not to be asked at all, if so.
-function Registry:refusal(client, timeout_ms)
-  local failure = self:over_limit(client)
-  if not failure and client.breaker then
-    failure = select(2, client.breaker:enter(timeout_ms))
-  end
+-- Why a client is left alone for now, if so.
+local function refusal(client, timeout_ms)
+  local failure = client.breaker and select(2, client.breaker:enter(timeout_ms))
   if failure then
     failure.client, failure.provider = client.name, client.provider
     failure.model = client.handler.model
@@ -230,14 +227,16 @@ function Registry:refusal(client, timeout_ms)
   return failure
 end
 
--- Tells the breaker how a request went.
+-- Tells the breaker how a request went; with neither result nor failure it was not made.
 local function note(client, result, failure)
   if not client.breaker then
     return
   elseif result then
     client.breaker:succeeded()
-  else
+  elseif failure then
     client.breaker:failed(failure)
+  else
+    client.breaker:released()
   end
 end
 
@@ -255,8 +254,13 @@ end
 function Registry:ask(client, call, deadline_ms)
   local request, started_ms = call.request, self.clock.now_ms()
   local timeout_ms = math.max(1, deadline_ms - started_ms)
-  local failure = self:refusal(client, timeout_ms)
+  local failure = refusal(client, timeout_ms)
   if failure then
+    return nil, failure
+  end
+  failure = self:over_limit(client)
+  if failure then
+    note(client)
     return nil, failure
   end
   call.attempts = call.attempts + 1
