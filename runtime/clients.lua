@@ -215,13 +215,9 @@ function Registry:emit_exception(client, request, failure, duration)
     }))
 end
 
--- Whether the breaker keeps a client from being asked; if not, a probe has begun where one is due.
-function Registry:refusal(client, deadline_ms)
-  if not client.breaker then
-    return nil
-  end
-  local timeout_ms = math.max(1, deadline_ms - self.clock.now_ms())
-  local failure = select(2, client.breaker:enter(timeout_ms))
+-- Why a client is left alone for now, if so.
+local function refusal(client, timeout_ms)
+  local failure = client.breaker and select(2, client.breaker:enter(timeout_ms))
   if failure then
     failure.client, failure.provider = client.name, client.provider
     failure.model = client.handler.model
@@ -229,31 +225,16 @@ function Registry:refusal(client, deadline_ms)
   return failure
 end
 
--- Leave for one request: of the breaker and of the budgets.
-function Registry:admit(client, call, deadline_ms)
-  if client.breaker and client.breaker:blocked_ms() > 0 then
-    return nil, self:refusal(client, deadline_ms)
-  end
-  local admitted, failure = payment.admit(self, client, call, deadline_ms)
-  if not admitted then
-    return nil, failure
-  end
-  failure = self:refusal(client, deadline_ms)
-  if failure then
-    payment.release(self.ledger, admitted)
-    return nil, failure
-  end
-  return admitted
-end
-
--- Tells the breaker how a request went.
+-- Tells the breaker how a request went; with neither result nor failure it was not made.
 local function note(client, result, failure)
   if not client.breaker then
     return
   elseif result then
     client.breaker:succeeded()
-  else
+  elseif failure then
     client.breaker:failed(failure)
+  else
+    client.breaker:released()
   end
 end
 
@@ -269,11 +250,20 @@ end
 
 -- One request to one model.
 function Registry:ask(client, call, deadline_ms)
-  local admitted, failure = self:admit(client, call, deadline_ms)
-  if not admitted then
+  local request = call.request
+  local failure = refusal(client, deadline_ms - self.clock.now_ms())
+  if failure then
+    -- It failed before: this is not the budget's doing.
+    call.has_failed = true
     return nil, failure
   end
-  local request, started_ms = call.request, self.clock.now_ms()
+  local admitted
+  admitted, failure = payment.admit(self, client, call, deadline_ms)
+  if not admitted then
+    note(client)
+    return nil, failure
+  end
+  local started_ms = self.clock.now_ms()
   local timeout_ms = math.max(1, deadline_ms - started_ms)
   call.attempts = call.attempts + 1
   self.telemetry:execute("beamlens.llm.start", { system_time = self.clock.wall_ms() },

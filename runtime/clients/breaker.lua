@@ -46,7 +46,7 @@ function Breaker:blocked_ms()
   return math.min(LOOK_AGAIN_MS, math.max(0, (self.probe_until_ms or now_ms) - now_ms))
 end
 
---- Asks for leave to make a request.
+--- Asks for leave to make a request. `succeeded`, `failed` or `released` must follow.
 ---@param timeout_ms number Of the request. A probe that tells nothing by then, since its task was
 --- cancelled, keeps others from probing no longer.
 ---@return true? ok
@@ -79,6 +79,11 @@ function Breaker:open(failure)
   local asked_ms = math.min(MAX_MS, failure.retry_after_ms or 0)
   local pause_ms = math.max(asked_ms, self.pause_ms * (1 - JITTER * self.random()))
   self.until_ms = self.clock.now_ms() + pause_ms
+end
+
+--- Notes that the request was not made after all.
+function Breaker:released()
+  self.probe_until_ms = nil
 end
 
 --- Notes a failure.

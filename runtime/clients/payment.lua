@@ -111,13 +111,4 @@ function M.settle(ledger, client, admitted, answer)
   ledger:settle(admitted.held, spent)
 end
 
---- Gives back what was held for a request that was not made.
----@param ledger spending.Ledger
----@param admitted table
-function M.release(ledger, admitted)
-  if admitted.held then
-    ledger:settle(admitted.held, { tokens = 0, usd = 0 })
-  end
-end
-
 return M

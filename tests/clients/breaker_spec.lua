@@ -126,6 +126,8 @@ describe("a breaker", function()
     assert.are.equal(1, guard:blocked_ms())
     moved.advance(1)
     assert(guard:enter(30000))
+    guard:released()
+    assert(guard:enter(30000))
   end)
 
   it("opens earlier by chance, by a fifth at most", function()
