@@ -196,6 +196,13 @@ function Registry:emit_exception(client, request, failure, duration)
     }))
 end
 
+--- What a token costs at most, with whichever model a client asks.
+---@param name? string Default: the primary.
+---@return number? usd nil when a price is not known.
+function Registry:dearest_token_usd(name)
+  return payment.dearest_token_usd(self.clients, name or self.primary)
+end
+
 -- One request to one model.
 function Registry:ask(client, call, deadline_ms)
   local admitted, failure = payment.admit(self, client, call, deadline_ms)
