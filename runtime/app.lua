@@ -38,6 +38,7 @@ local app_mt = { __index = App }
 ---@field telemetry telemetry.Bus
 ---@field clock clock.Clock
 ---@field ledger? spending.Ledger
+---@field count_watchers? fun(): integer Set by the app.
 ---@field cookie fun(file?: string): fun(): string?, string?, string? A finder per cookie file.
 ---@field own_name? string
 ---@field epmd_port? integer
@@ -50,6 +51,9 @@ local app_mt = { __index = App }
 ---@return string[]? errors `FILE:LINE: message` each.
 function M.new(opts)
   local self = setmetatable({ opts = opts, nodes = {}, order = {}, units = {} }, app_mt)
+  function opts.count_watchers()
+    return #self.units
+  end
   self.parts = parts.new({ loader = opts.loader, registry = opts.registry,
     telemetry = opts.telemetry, clock = opts.clock, ledger = opts.ledger })
   self.cluster = self:new_cluster()

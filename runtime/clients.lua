@@ -215,6 +215,13 @@ function Registry:emit_exception(client, request, failure, duration)
     }))
 end
 
+--- What a token costs at most, with whichever model a client asks.
+---@param name? string Default: the primary.
+---@return number? usd nil when a price is not known.
+function Registry:dearest_token_usd(name)
+  return payment.dearest_token_usd(self.clients, name or self.primary)
+end
+
 -- Why a client is left alone for now, if so.
 local function refusal(client, timeout_ms)
   local failure = client.breaker and select(2, client.breaker:enter(timeout_ms))

@@ -41,6 +41,7 @@ M.KINDS = KINDS
 ---@class spending.Account
 ---@field name string
 ---@field windows table<string, spending.Window>
+---@field total estimate.Cost Since the start, windows or not.
 local Account = {}
 local account_mt = { __index = Account }
 
@@ -77,7 +78,8 @@ end
 function Ledger:account(name, limits)
   local account = self.accounts[name]
   if not account then
-    account = setmetatable({ name = name, windows = {}, ledger = self }, account_mt)
+    account = setmetatable({ name = name, windows = {}, ledger = self,
+      total = { tokens = 0, usd = 0 } }, account_mt)
     for kind in pairs(KINDS) do
       account.windows[kind] = roll(self, { kind = kind, start_ms = 0, used = 0, held = 0,
         under_way = 0, is_told = false })
@@ -218,6 +220,7 @@ function Ledger:settle(held, spent)
     window.held = math.max(0, window.held - cost.most[unit])
     window.under_way = math.max(0, window.under_way - cost.likely[unit])
     window.used = window.used + spent[unit]
+    account.total[unit] = account.total[unit] + spent[unit]
     self.on_change(account.name, window)
   end)
   if not next(self.open) then
@@ -227,6 +230,20 @@ function Ledger:settle(held, spent)
     end)
   end
   self.settled:fire()
+end
+
+--- The limits in force, and how far they are used.
+---@return { unit: "tokens"|"usd", limit: number, used: number, left_ms: number }[]
+function Account:limits()
+  local list, now_ms = {}, self.ledger.clock.wall_ms()
+  for _, kind in ipairs(ORDER) do
+    local window = roll(self.ledger, self.windows[kind])
+    if window.limit then
+      list[#list + 1] = { unit = KINDS[kind].unit, limit = window.limit,
+        used = window.used + window.under_way, left_ms = until_ms(window) - now_ms }
+    end
+  end
+  return list
 end
 
 --- What is left, in words: `0.42 of 1.00 USD until 00:00 UTC`. nil without a limit.

@@ -62,6 +62,7 @@ local watcher_mt = { __index = Watcher }
 ---@field clock clock.Clock
 ---@field target? table Default: none; there is always contact.
 ---@field account? spending.Account What this watcher spends, and may spend.
+---@field pace? pace.Pace
 ---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
 
 --- Creates a watcher; `start` begins.
@@ -72,7 +73,7 @@ function M.new(opts)
     meta = opts.meta, policy = opts.policy, domain = opts.domain, detector = opts.detector,
     alerts = opts.alerts, executor = opts.executor, registry = opts.registry,
     prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
-    account = opts.account,
+    account = opts.account, pace = opts.pace,
     tools = tools.for_request(),
     iteration = 0, cycles = 0, forced_waits = 0,
     status = "stopped",

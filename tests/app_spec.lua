@@ -244,8 +244,9 @@ describe("the running host", function()
       { domain = "beam", node = { %s } }, { domain = "beam", name = "c", node = "cluster:a@h" },
     }]]):format(table.concat(names, ",")), "x.lua", { env = function() end }))
     local units = {}
+    local registry = assert(require("runtime.clients").new({ config = { primary = "rules" } }))
     for i, one in ipairs(list) do
-      units[i] = { policy = one, registry = { primary = "rules" } }
+      units[i] = { policy = one, registry = registry }
     end
     local lines = introduction.lines(units)
     assert.equal(2, #lines)

@@ -609,6 +609,62 @@ describe("deciding", function()
   end))
 end)
 
+describe("a budget that is spent", function()
+  local function spent_out(server, more)
+    local config = { primary = "F", clients = { anthropic("A", server),
+      { name = "F", provider = "fallback", options = { strategy = { "A", more.name } } } },
+      limits = { usd_per_day = 0 } }
+    config.clients[3] = more.provider and more or nil
+    return open(config)
+  end
+
+  it("still lets a model be asked that costs nothing", with_servers({
+    always(WAIT), always({ body = [[{"model":"m","created_at":"2026-01-01T00:00:00Z",]]
+      .. [["message":{"role":"assistant","content":"","tool_calls":[{"function":]]
+      .. [[{"name":"wait","arguments":{"ms":10000}}}]},"done":true,"done_reason":"stop",]]
+      .. [["prompt_eval_count":5,"eval_count":2}]] .. "\n" }),
+  }, function(server, free)
+    local registry = spent_out(server, { name = "B", provider = "ollama",
+      options = { model = "m", base_url = free.url, stream = false } })
+    local result = assert(registry:decide(nil, request()))
+    assert.are.equal("B", result.client)
+    assert.are.equal(0, result.cost_usd)
+    assert.are.equal(0, #server.requests)
+  end))
+
+  it("leaves the rules of a fallback to answer, which says until when", with_servers({
+    always(WAIT),
+  }, function(server)
+    local result = assert(spent_out(server, { name = "rules" }):decide(nil, request()))
+    assert.are.equal("rules", result.provider)
+    assert.are.equal(0, result.budget_until_ms % 86400000)
+    assert.are.equal(0, #server.requests)
+  end))
+
+  it("does not keep a fallback from a model that failed otherwise", with_servers({
+    always(WAIT), always(DENIED),
+  }, function(server, other)
+    local registry = spent_out(server, { name = "B", provider = "anthropic", options = {
+      model = "own", price = { input = 0, output = 0 }, base_url = other.url } })
+    local result, _, kind, detail = registry:decide(nil, request())
+    assert.is_nil(result)
+    assert.are.equal("auth", kind)
+    assert.is_nil(detail.budget_until_ms)
+  end))
+
+  it("counts a cut answer as it was estimated, and a refused request not at all", with_servers({
+    { DENIED, { cut = true, tool = "wait", input = {} } },
+  }, function(server)
+    local registry = open({ clients = { anthropic("A", server) } })
+    local used = registry.account.windows.tokens_per_hour
+    registry:decide(nil, request())
+    assert.are.equal(0, used.used)
+    registry:decide(nil, request())
+    assert.is_true(used.used > 0)
+    assert.are.same({ 0, 0 }, { used.held, used.under_way })
+  end))
+end)
+
 describe("prices", function()
   it("are known by a model's name with or without its date, and else unknown", function()
     assert.are.equal(1, prices.of("claude-haiku-4-5-20251001").input)

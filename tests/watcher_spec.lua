@@ -453,6 +453,23 @@ describe("what keeps a watcher going", function()
     it_is:asked(6)
   end))
 
+  it("leaves the model alone until a spent budget refills, and says until when", case({
+    { err = "the budget is spent", kind = "budget",
+      detail = { budget_until_ms = 1795466985123 + 600000 } },
+  }, nil, function(it_is)
+    it_is:start()
+    it_is:asleep()
+    assert.are.equal(0, #it_is:all("watcher.llm_error"))
+    assert.are.equal("healthy (as of 20:49); rules (budget until 20:59)",
+      select(2, it_is.watcher:state()).text)
+    assert.are.equal(600000, it_is:last("watcher.wait").measurements.ms)
+    it_is:advance(599999)
+    assert.are.equal(1, #it_is.registry.requests)
+    it_is.clock.advance(1)
+    it_is:asked(2)
+    assert.is_nil(it_is.watcher.model.failing_since_ms)
+  end))
+
   it("takes an answer of the rules as the last resort of a fallback for a failure", case({
     { "wait", { ms = 1800000 }, provider = "rules", client = "rules" },
   }, nil, function(it_is)

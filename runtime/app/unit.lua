@@ -2,6 +2,7 @@
 
 local detector = require("runtime.detector")
 local executor = require("runtime.executor")
+local pace = require("runtime.watcher.pace")
 local watcher = require("runtime.watcher")
 
 local M = {}
@@ -40,12 +41,15 @@ function M.new(opts)
     guard = function(request)
       return self.watcher:guard_alert(request)
     end })
+  local account = host.ledger and host.ledger:account(("watcher %s %s"):format(policy.name,
+    tostring(policy.node)), policy.limits)
   self.watcher = watcher.new({ meta = meta, policy = policy, domain = parts.domain,
     detector = self.detector, alerts = host.alerts, executor = self.executor,
     registry = parts.registry, prompt = parts.prompt, telemetry = host.telemetry,
     clock = host.clock, target = node.target,
-    account = host.ledger and host.ledger:account(("watcher %s %s"):format(policy.name,
-      tostring(policy.node)), policy.limits) })
+    account = account,
+    pace = account and pace.new({ account = account, shared = host.ledger:account("process"),
+      watchers = host.count_watchers }) })
   return self
 end
 

@@ -28,26 +28,50 @@ function M.open(client, own_prices)
   client.estimate = estimate.new()
 end
 
---- The models that a client asks, itself or by its members, of which no price is known.
----@param clients table<string, table>
----@param name string
----@return { name: string, model: string }[]
-function M.unpriced(clients, name)
+-- The clients with a model that a client stands for, itself or by its members.
+local function models_of(clients, name)
   local found, seen = {}, {}
   local function visit(client)
     if not client or seen[client] then
       return
     end
     seen[client] = true
-    if client.handler and not client.price then
-      found[#found + 1] = { name = client.name, model = client.handler.model }
-    end
+    found[#found + 1] = client.handler and client or nil
     for _, member in ipairs(client.members or {}) do
       visit(clients[member])
     end
   end
   visit(clients[name])
   return found
+end
+
+--- The models that a client asks, itself or by its members, of which no price is known.
+---@param clients table<string, table>
+---@param name string
+---@return { name: string, model: string }[]
+function M.unpriced(clients, name)
+  local found = {}
+  for _, client in ipairs(models_of(clients, name)) do
+    found[#found + 1] = not client.price and { name = client.name, model = client.handler.model }
+      or nil
+  end
+  return found
+end
+
+--- What a token costs at most, with whichever model a client asks.
+---@param clients table<string, table>
+---@param name string
+---@return number? usd nil when a price is not known.
+function M.dearest_token_usd(clients, name)
+  local usd = 0
+  for _, client in ipairs(models_of(clients, name)) do
+    local price = client.price
+    if not price then
+      return nil
+    end
+    usd = math.max(usd, price.input, price.output, price.cache_write or 0)
+  end
+  return usd / 1e6
 end
 
 -- Whose money it is: the process's, that of a registry of a watcher's own, the watcher's.

@@ -298,6 +298,9 @@ function M.wait(watcher, args, call)
     watcher.note = args.note ~= "" and { text = args.note, at_ms = watcher.clock.wall_ms() } or nil
   end
   watcher:confirm_state()
+  if call.source == "model" and watcher.pace then
+    ms = watcher.pace:stretch(ms, bounds.max_ms)
+  end
   local result = watcher:wait(ms, { asked_ms = args.ms, note = args.note })
   result.clamped = clamped
   return result, { ends = ms > KEEPS_CONVERSATION_MS or call.source ~= "model" }

@@ -103,6 +103,28 @@ describe("a user's price table", function()
     assert.matches("^FILE:2: ", select(2, load_text("return {\n  x = = 1\n}")))
   end)
 
+  it("is what a limit in USD needs: a model without a price is warned of", support.async(function()
+    local tree = require("support.tree")
+    local root = tree.make({
+      ["watchers/w.lua"] = 'return {\n  domain = "beam",\n  node = "a@h",\n'
+        .. "  limits = { usd_per_day = 1 },\n}\n",
+      ["clients.lua"] = [[return { primary = "F", clients = {
+        { name = "F", provider = "fallback", options = { strategy = { "A", "B", "C" } } },
+        { name = "A", provider = "openai-generic",
+          options = { base_url = "http://127.0.0.1:1/v1", model = "unheard-of" } },
+        { name = "B", provider = "anthropic", options = { model = "claude-haiku-4-5" } },
+        { name = "C", provider = "ollama", options = { model = "qwen3" } },
+      } }]],
+    })
+    local file = root .. "/watchers/w.lua"
+    local _, _, stderr = beamlens.run({ "check", file })
+    assert.are.equal(("beamlens: %s:4: usd_per_day does not count unheard-of: no price is known, "
+      .. "so only tokens are (prices.lua sets one)\n"):format(file), stderr)
+    support.write_file(root .. "/prices.lua",
+      'return { ["unheard-of"] = { input = 1, output = 2 } }')
+    assert.are.equal("", select(3, beamlens.run({ "check", file })))
+  end))
+
   it("loads as docs/money.md shows it", function()
     local page = assert(require("runtime.loader").read("docs/money.md"))
     local own = assert(load_text(assert(page:match("```lua\n(.-)\n```"))))
