@@ -91,8 +91,10 @@ return {
   ["beamlens.watcher.budget_exhausted"] = event(
     "A budget is spent; the rules decide until it refills.",
     { "until_time" }, with(WATCHER, "budget", "limit", "used")),
-  ["beamlens.watcher.compaction"] = event("The conversation was shortened.",
-    { "before_bytes", "after_bytes" }, CYCLE),
+  ["beamlens.watcher.compaction"] = event(
+    "The conversation was shortened; `by` is age (an old result), or model or rule, which made "
+      .. "room in the model's context.",
+    { "before_bytes", "after_bytes" }, with(CYCLE, "by")),
 
   ["beamlens.finding.pending"] = event("A rule's condition began to hold.",
     { "system_time", "value" },
