@@ -16,8 +16,9 @@ local BYTES_PER_TOKEN = 3
 -- request that asks for the summary.
 local FULL = 0.8
 local MAX_SHARE_OF_ANSWER = 0.25
--- The least share of it that a summary by the model has to free.
-local WORTH_ASKING = 0.25
+-- Of that, what has to be free after a summary: a model whose context the prompt nearly fills would
+-- be asked for one at each call.
+local FREE = 0.1
 local SUMMARY_BYTES = 2048
 local LINE_BYTES = 160
 local SUMMARIZE_MS = 60000
@@ -169,9 +170,8 @@ end
 function M.run(cycle, request, limit)
   local talk = cycle.conversation
   local before = talk:bytes()
-  -- A model whose context the prompt nearly fills would be asked for a summary at each call.
-  local old_bytes = bytes_and_calls(talk:old())
-  local may_ask = limit ~= nil and old_bytes / BYTES_PER_TOKEN > limit * WORTH_ASKING
+  local stays = M.estimate(request, talk) - bytes_and_calls(talk:old()) / BYTES_PER_TOKEN
+  local may_ask = limit ~= nil and stays < limit * (1 - FREE)
   local by = summarize(cycle, request, may_ask)
   if not limit or M.estimate(request, talk) > limit then
     talk:shrink()

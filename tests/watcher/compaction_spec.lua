@@ -95,7 +95,7 @@ end
 
 describe("a conversation that fills the model's context", function()
   it("is replaced by the model's summary, without secrets; ids of snapshots still hold",
-    case({ context_tokens = 12000 }, session(function()
+    case({ context_tokens = 13000 }, session(function()
       return { tool = "summarize", input = { summary = "orders grew by 12, says al@example.com" } }
     end), function(it_is, server)
       local text = check_session(it_is, server, "model")
@@ -103,11 +103,30 @@ describe("a conversation that fills the model's context", function()
     end))
 
   it("is replaced by a line for each call when the model writes no summary",
-    case({ context_tokens = 12000 }, session(function()
+    case({ context_tokens = 13000 }, session(function()
       return { status = 500, error = "api_error", headers = { ["x-should-retry"] = "false" } }
     end), function(it_is, server)
       local text = check_session(it_is, server, "rule")
       assert.is_truthy(text:find('take_snapshot {\\\\\\"reason\\\\\\":\\\\\\"orders grew', 1, true))
+    end))
+
+  it("shrinks its last result too, and asks for no summary, where the prompt fills nearly all",
+    case({ context_tokens = 5000 }, function(request, index)
+      assert.is_nil(forced(request))
+      return ({ big("first"), big("second") })[index] or WAIT
+    end, function(it_is, server)
+      it_is:start()
+      support.wait_until(function()
+        return it_is.watcher.status == "waiting"
+      end, 10000, "the end of the cycle")
+      assert.are.equal(3, #server.requests)
+      for i = 2, 3 do
+        local messages = server.requests[i].body.messages
+        local result = messages[#messages].content[1]
+        assert.are.equal("tool_result", result.type)
+        assert.is_true(#result.content < 1200)
+      end
+      assert.are.equal("rule", it_is:last("watcher.compaction").metadata.by)
     end))
 
   it("is left alone while there is room", case({ context_tokens = 200000 }, session(error),
