@@ -95,8 +95,10 @@ return {
     "A budget is spent; the rules decide until it refills. Once per window; `account` is `process` "
       .. "where it is that of all watchers.",
     { "until_time" }, with(WATCHER, "account", "budget", "limit", "used")),
-  ["beamlens.watcher.compaction"] = event("The conversation was shortened.",
-    { "before_bytes", "after_bytes" }, CYCLE),
+  ["beamlens.watcher.compaction"] = event(
+    "The conversation was shortened; `by` is age (an old result), or model or rule, which made "
+      .. "room in the model's context.",
+    { "before_bytes", "after_bytes" }, with(CYCLE, "by")),
 
   ["beamlens.finding.pending"] = event("A rule's condition began to hold.",
     { "system_time", "value" },

@@ -360,7 +360,10 @@ function Watcher:run()
     elseif not self:is_in_contact() then
       await_contact(self)
     else
-      self.system = self.system or self.hooks:redact(render_prompt(self))
+      -- The same until the files change, unless `redact` failed on it.
+      if not self.system or self.system == hooks.WITHHELD then
+        self.system = self.hooks:redact(render_prompt(self))
+      end
       self.status = "deciding"
       self.cycles = self.cycles + 1
       self.cycle = cycle.new(self)

@@ -1,4 +1,5 @@
 local detection = require("support.detection")
+local hooks = require("runtime.watcher.hooks")
 local support = require("support")
 local watched = require("support.watched")
 
@@ -646,6 +647,19 @@ describe("what keeps a watcher going", function()
     assert.is_truthy(it_is.executor.runs[1].record.code:find("hunter2", 1, true))
     assert.are.equal("shop@db1", it_is:last("tool.stop").metadata.node)
   end))
+
+  it("withholds a prompt that redact failed on, and not for ever", function()
+    local calls = 0
+    case({ { "wait", { ms = 60000 } } }, { redact = function(text)
+      calls = calls + 1
+      return calls > 1 and text or error("not yet")
+    end }, function(it_is)
+      it_is:start()
+      assert.are.equal(hooks.WITHHELD, it_is:asked(1).system)
+      it_is:advance(60000)
+      assert.is_truthy(it_is:asked(2).system:find("Watch memory.", 1, true))
+    end)()
+  end)
 
   it("hands every fired alert to on_alert, the rules' too", case({}, nil, function(it_is)
     local seen = {}

@@ -91,8 +91,11 @@ local function copy_with(value, changes)
   return copy
 end
 
--- Cuts text at a whole character.
-local function cut(text, bytes)
+--- Cuts text at a whole character.
+---@param text string
+---@param bytes integer At most.
+---@return string
+function M.cut(text, bytes)
   if #text <= bytes then
     return text
   end
@@ -124,7 +127,7 @@ function M.fit(value, order, max)
   end
   return M.encode({ error = ("the result has %d bytes, at most %d are shown"):format(size, max),
     -- Half a key is no key any more, but still a part of one.
-    start = cut(redact.text(text), math.floor(max / 4)) }, { "error" })
+    start = M.cut(redact.text(text), math.floor(max / 4)) }, { "error" })
 end
 
 --- Creates an empty conversation.
@@ -194,12 +197,10 @@ function Conversation:add_call(call)
   }
 end
 
-local function shorten(self, result)
-  local before = self:bytes()
-  local kept = cut(result.json, M.OLD_BYTES)
+local function shorten(result)
+  local kept = M.cut(result.json, M.OLD_BYTES)
   result.message.text = ("%s\n(an older result: the first %d of %d bytes)"):format(
     M.fence(kept .. "…"), #kept, #result.json)
-  self.on_shorten(before, self:bytes())
 end
 
 --- Adds the result of the last call, and shrinks the one of three calls ago.
@@ -220,9 +221,40 @@ function Conversation:add_result(call, text, info)
   if #self.results > FRESH then
     local old = table.remove(self.results, 1)
     if #old.json > M.OLD_BYTES then
-      shorten(self, old)
+      local before = self:bytes()
+      shorten(old)
+      self.on_shorten(before, self:bytes())
     end
   end
+end
+
+--- What is between the opening message and the last call.
+---@return table[] messages
+function Conversation:old()
+  local old = {}
+  for i = 2, #self.list - 2 do
+    old[#old + 1] = self.list[i]
+  end
+  return old
+end
+
+--- Puts the runtime's words in the place of `old`.
+---@param text string
+function Conversation:replace_old(text)
+  local count = #self.list
+  self.list = { self.list[1], { role = "user", text = text }, self.list[count - 1],
+    self.list[count] }
+  self.results = { self.results[#self.results] }
+end
+
+--- Shrinks all results at once.
+function Conversation:shrink()
+  for _, result in ipairs(self.results) do
+    if #result.json > M.OLD_BYTES then
+      shorten(result)
+    end
+  end
+  self.results = {}
 end
 
 --- Adds the runtime's words to the last message, when there is no call to answer.

@@ -5,6 +5,7 @@
 --- model goes in circles, or when the node is gone.
 
 local async = require("runtime.async")
+local compaction = require("runtime.watcher.compaction")
 local conversation = require("runtime.watcher.conversation")
 local ids = require("runtime.ids")
 local json = require("runtime.json")
@@ -38,7 +39,7 @@ function M.new(watcher)
     repeats = repeats.new(),
   }, cycle_mt)
   self.conversation = conversation.new({ on_shorten = function(before, after)
-    watcher:emit("beamlens.watcher.compaction", {}, { before_bytes = before,
+    watcher:emit("beamlens.watcher.compaction", { by = "age" }, { before_bytes = before,
       after_bytes = after })
   end })
   return self
@@ -100,12 +101,28 @@ local function model_failed(self, decision, err, kind, detail)
   }, { retry_ms = retry_ms })
 end
 
+-- Asks the model, with a shorter conversation where it would not take the whole.
+local function ask_model(self)
+  local watcher = self.watcher
+  local function ask(request)
+    return watcher.registry:decide(watcher.policy.client, request, { timeout_ms = DECIDE_MS })
+  end
+  local request = self:request(watcher.policy.wait)
+  if compaction.if_needed(self, request) then
+    request = self:request(watcher.policy.wait)
+  end
+  local decision, err, kind, detail = ask(request)
+  if kind == "context_length" and compaction.run(self, request) then
+    return ask(self:request(watcher.policy.wait))
+  end
+  return decision, err, kind, detail
+end
+
 -- Asks the model. Returns its decision, or nil, a mistake of its own to tell it, or nothing when it
 -- failed.
 local function decide_by_model(self)
   local watcher = self.watcher
-  local decision, err, kind, detail = watcher.registry:decide(watcher.policy.client,
-    self:request(watcher.policy.wait), { timeout_ms = DECIDE_MS })
+  local decision, err, kind, detail = ask_model(self)
   if decision and not stood_in(self, decision) then
     watcher.model:answered()
     decision.source = decision.provider == "rules" and "rule" or "model"
