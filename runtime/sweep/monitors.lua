@@ -134,7 +134,7 @@ end
 
 --- Forgets what is known of the node's processes.
 function Part:forget()
-  self.largest, self.largest_ms = {}, nil
+  self.largest, self.largest_ms, self.nobody = {}, nil, nil
   return self
 end
 
@@ -201,6 +201,12 @@ function Part:run(target, pass)
     return nil, "ENOSWEEP: the processes were not swept", "ENOSWEEP"
   end
   local pids, calling, chosen, is_due = self:choose(found)
+  if #pids == 0 and not next(self.largest) then
+    -- Passes share that nobody was to be asked.
+    self.nobody = self.nobody or { rows = {}, top = {}, total = 1, skipped = 0,
+      mono_ms = found.mono_ms, took_ms = 0, work_ms = 0 }
+    return self.nobody
+  end
   local answer, err, code = { {}, 0, found.mono_ms, 0 }, nil, nil
   if #pids > 0 then
     local bindings = { Pids = pids, Called = calling }

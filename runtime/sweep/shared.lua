@@ -5,7 +5,9 @@ local M = {}
 
 -- The old value where both say the same, else the new one, with what is the same inside it shared.
 local function share(old, new)
-  if type(old) ~= "table" or type(new) ~= "table" then
+  if rawequal(old, new) then
+    return old
+  elseif type(old) ~= "table" or type(new) ~= "table" then
     return old == new and old or new
   end
   local is_same = true

@@ -62,7 +62,8 @@ Finished = erlang:monotonic_time(microsecond),
 ---@field current_function string
 
 ---@class sweep.Singletons: sweep.Result
----@field rows table<string, sweep.SingletonRow> By name. Passes share the rows of idle ones.
+---@field rows table<string, sweep.SingletonRow> By name. Passes share the rows of idle ones, and
+--- all of this while all are idle.
 
 ---@class sweep.SingletonPart
 local Part = {}
@@ -74,9 +75,9 @@ function M.new()
   return setmetatable({ tracked = {} }, part_mt):forget()
 end
 
---- Forgets the rows of the last pass.
+--- Forgets the last pass.
 function Part:forget()
-  self.last_rows = {}
+  self.last = nil
   return self
 end
 
@@ -92,18 +93,22 @@ function Part:run(target)
   if not answer then
     return nil, err, code
   end
-  local rows = {}
+  local last = self.last or { rows = {} }
+  local rows, is_same = {}, last.total == answer[2] and last.skipped == answer[2] - #answer[1]
   for _, tuple in ipairs(answer[1]) do
     rows[tuple[1]] = rows_of.unless_idle({
       name = tuple[1], pid = tostring(tuple[2]), message_queue = tuple[3],
       reductions = tuple[4], status = tuple[5], current_function = names.mfa(tuple[6]),
-    }, self.last_rows[tuple[1]])
+    }, last.rows[tuple[1]])
+    is_same = is_same and rows[tuple[1]] == last.rows[tuple[1]]
   end
-  self.last_rows = rows
-  return {
-    rows = rows, top = {}, total = answer[2], skipped = answer[2] - #answer[1],
-    mono_ms = answer[3], took_ms = answer[4], work_ms = answer[4],
-  }
+  if not is_same then
+    self.last = {
+      rows = rows, top = {}, total = answer[2], skipped = answer[2] - #answer[1],
+      mono_ms = answer[3], took_ms = answer[4], work_ms = answer[4],
+    }
+  end
+  return self.last
 end
 
 return M
