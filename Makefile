@@ -149,7 +149,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory spec
 
 spec: $(B)/probe/beamlens-worker
-	@$(B)/beamlens lua tests/runner.lua $(T)
+	@$(if $(T),$(B)/beamlens lua tests/runner.lua $(T),tests/run-all $(B)/beamlens)
 
 test-otp: deps-test
 	@.ci/install-packages $(OTP_PACKAGES)

@@ -179,7 +179,7 @@ describe("the running host", function()
         collectgarbage()
         collectgarbage()
         return next(gone) == nil
-      end, 5000, "the memory of a node that left to be free")
+      end, 30000, "the memory of a node that left to be free")
       assert.same({}, t.all("node.down", a.name))
       assert.same({}, t.all("node.down", c.name))
 
@@ -190,7 +190,7 @@ describe("the running host", function()
       assert.equal(1, #t.all("node.joined", b.name))
       assert.equal(1, #t.all("watcher.started", b.name))
       assert.same({}, t.all("node.restarted"))
-    end, 60))
+    end, 120))
 
   it("tells of a peer whose host is not to be found, and of nobody else", support.async(function()
     local a, b = node.start({ name = "app3a" }), node.start({ name = "app3b" })

@@ -2,6 +2,7 @@
 --
 -- A PATTERN is part of a spec's path below tests/. The long cases are in tests/soak and run only
 -- when the first PATTERN begins with "soak". Ends with the line `N passed, N failed, N skipped`.
+-- With BEAMLENS_TEST_SHARE=I/N it takes every Nth file from the Ith on (see tests/run-all).
 
 local uv = require("luv")
 
@@ -35,8 +36,18 @@ local function spec_files(dir, found)
   return found
 end
 
+local function shared_out(all)
+  local first, count = (os.getenv("BEAMLENS_TEST_SHARE") or "1/1"):match("^(%d+)/(%d+)$")
+  local share = {}
+  for i = tonumber(first), #all, tonumber(count) do
+    share[#share + 1] = all[i]
+  end
+  return share
+end
+
 local files = spec_files(root, {})
 table.sort(files)
+files = shared_out(files)
 if #files == 0 then
   io.stderr:write(("no spec has %q in its path\n"):format(table.concat(patterns, " ")))
   return 2
