@@ -50,8 +50,9 @@ Keys = [name, named_table, id, owner, type, protection, size, memory, compressed
 case Table of
   none -> undefined;
   _ ->
+    % It may go while it is asked; what was read before keypos, the last, was then still there.
     case [ets:info(Table, K) || K <- Keys] of
-      [undefined | _] -> undefined;
+      [_, _, _, _, _, _, _, _, _, _, _, undefined] -> undefined;
       [N, IsNamed, T, Owner, Type, Protection, Size, Words, Compressed, Read, Write, Position] ->
         {atom_to_binary(N, utf8),
          case IsNamed of true -> atom_to_binary(N, utf8); _ -> list_to_binary(ref_to_list(T)) end,
