@@ -370,6 +370,13 @@ describe("sandbox limits", function()
 end)
 
 describe("the sandbox's processes", function()
+  -- The first child's pid. The zygote tells it in its own time, so a call of the child may be first.
+  local function child_of(box)
+    return support.wait_until(function()
+      return box:stats().children[1]
+    end, 5000, "the pid of the script's process")
+  end
+
   local function status_of(pid)
     local text = assert(io.open(("/proc/%d/status"):format(pid))):read("*a")
     local fields = {}
@@ -382,7 +389,7 @@ describe("the sandbox's processes", function()
   it("run without rights", with_sandbox(function(box)
     local status
     exec_with(box, function()
-      status = status_of(box:stats().children[1])
+      status = status_of(child_of(box))
       return true
     end, "f()")
     assert.are.equal("2", status.Seccomp)
@@ -396,7 +403,7 @@ describe("the sandbox's processes", function()
 
   it("may be killed during a run", with_sandbox(function(box)
     local outcome = exec_with(box, function()
-      uv.kill(box:stats().children[1], SIGKILL)
+      uv.kill(child_of(box), SIGKILL)
       async.sleep(10000)
     end, "f()")
     assert.are.equal("sandbox", outcome.kind)
@@ -470,7 +477,7 @@ describe("the sandbox's processes", function()
     support.wait_until(function()
       return waiting
     end)
-    local pid = box:stats().children[1]
+    local pid = child_of(box)
     task:cancel()
     assert.is_true(cancelled)
     assert.are.equal(0, box:stats().running)
@@ -487,6 +494,10 @@ describe("the sandbox's processes", function()
       async.run(function()
         box:exec({ code = "f() while true do end", functions = { "f" }, on_call = function()
           local stats = box:stats()
+          while #stats.children == 0 do
+            async.sleep(1)
+            stats = box:stats()
+          end
           print(table.concat(stats.children, " ") .. " " .. stats.zygotes[1])
           io.stdout:flush()
           return true
