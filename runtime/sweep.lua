@@ -37,7 +37,8 @@ M.PARTS = {
 ---@field looked_at? integer What the work grows with, where that is not `total`.
 ---@field skipped integer Not looked at: out of time, or they did not answer.
 ---@field rows table<string, table> By an id that lasts from pass to pass.
----@field top table<string, string[]> Ids by order.
+---@field top table<string, string[]> Ids by order, to be asked for by name: those of older passes
+--- are made when somebody asks.
 ---@field tracked string[] The fields of rows that a history keeps for long.
 
 ---@class sweep.Pass
@@ -93,7 +94,7 @@ end
 
 -- What is known of the node's processes ends with the node.
 function Sweep:forget()
-  self.pass, self.err, self.code = nil, nil, nil
+  self.pass, self.before, self.err, self.code = nil, nil, nil, nil
   self.tracks = tracks.new()
   for _, part in pairs(self.parts) do
     part:forget()
@@ -151,10 +152,22 @@ function Sweep:interval_ms(pass)
   return math.max(self.min_interval_ms, sum / SHARE)
 end
 
+-- Who leads is asked of the newest pass: of older ones only the rows are kept.
+function Sweep:lighten(pass)
+  for name, part in pairs(self.parts) do
+    if part.ranking and pass[name] then
+      pass[name].top = part.ranking:on_demand(pass[name].rows)
+    end
+  end
+end
+
 function Sweep:once()
   local pass, err, code = self:run()
   if pass then
-    self.pass, self.err, self.code = pass, nil, nil
+    if self.before then
+      self:lighten(self.before)
+    end
+    self.before, self.pass, self.err, self.code = self.pass, pass, nil, nil
   else
     self.err, self.code = err, code
   end

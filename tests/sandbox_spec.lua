@@ -370,7 +370,7 @@ describe("sandbox limits", function()
 end)
 
 describe("the sandbox's processes", function()
-  -- The first child's pid. The zygote tells it in its own time, so a call of the child may be first.
+  -- The first child's pid. The zygote tells it in its own time; a call of the child may be first.
   local function child_of(box)
     return support.wait_until(function()
       return box:stats().children[1]

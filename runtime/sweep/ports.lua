@@ -3,17 +3,26 @@
 --- runtime/sweep/ports_source.lua for what runs on the node.
 
 local names = require("runtime.names")
+local ranking = require("runtime.sweep.ranking")
 local source = require("runtime.sweep.ports_source")
 
 local M = {}
 
-local TOP = 50
 local BUDGET_MS = 5000
 local TIMEOUT_MS = 15000
 local GROUPS = 20
-local ORDERS = {
-  input = "input_bytes", output = "output_bytes", memory = "memory_bytes", queue = "queue_size",
-}
+local RANKING = ranking.new({
+  orders = {
+    input = "input_bytes", output = "output_bytes", memory = "memory_bytes", queue = "queue_size",
+  },
+  id = "id",
+  is_before = function(a, b)
+    if #a.id ~= #b.id then
+      return #a.id < #b.id
+    end
+    return a.id < b.id
+  end,
+})
 
 ---@class sweep.PortRow
 ---@field id string `#Port<0.12>`
@@ -56,7 +65,7 @@ local part_mt = { __index = Part }
 function M.new(opts)
   return setmetatable({
     bindings = {
-      Top = TOP,
+      Top = ranking.MOST,
       Budget = opts.ports_ms or BUDGET_MS,
       Patience = opts.patience_ms or 1000,
       Names = 200,
@@ -66,6 +75,7 @@ function M.new(opts)
       MostStacks = 8,
     },
     tracked = { "queue_size", "memory_kb" },
+    ranking = RANKING,
   }, part_mt)
 end
 
@@ -143,26 +153,6 @@ local function read_sender(tuple)
   }
 end
 
-local function ranked(rows, field)
-  local list = {}
-  for _, row in pairs(rows) do
-    list[#list + 1] = row
-  end
-  table.sort(list, function(a, b)
-    if a[field] ~= b[field] then
-      return a[field] > b[field]
-    elseif #a.id ~= #b.id then
-      return #a.id < #b.id
-    end
-    return a.id < b.id
-  end)
-  local ids = {}
-  for i = 1, math.min(TOP, #list) do
-    ids[i] = list[i].id
-  end
-  return ids
-end
-
 local function read(answer)
   local result = {
     rows = {},
@@ -175,7 +165,6 @@ local function read(answer)
     senders = {},
     sender_of = {},
     senders_late = answer[7] == "late",
-    top = {},
   }
   for _, tuple in ipairs(answer[1]) do
     result.rows[tuple[1]] = read_row(tuple)
@@ -189,9 +178,7 @@ local function read(answer)
     local sender = read_sender(tuple)
     result.senders[i], result.sender_of[sender.pid] = sender, sender
   end
-  for order, field in pairs(ORDERS) do
-    result.top[order] = ranked(result.rows, field)
-  end
+  result.top = RANKING:of(result.rows)
   return result
 end
 

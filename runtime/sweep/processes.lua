@@ -5,12 +5,12 @@
 
 local dist = require("host.dist")
 local names = require("runtime.names")
+local ranking = require("runtime.sweep.ranking")
 local rows_of = require("runtime.sweep.rows")
 local source = require("runtime.sweep.processes_source")
 
 local M = {}
 
-local TOP = 50
 local SMALL = 3000
 local BUDGET_MS = 10000
 local GAP_MS = 1000
@@ -19,11 +19,20 @@ local TIMEOUT_MS = 30000
 local COUNT_TIMEOUT_MS = 15000
 local MAX_COPIED_BYTES = 64 * 1024 * 1024
 local SMALL_KB = 1000
-local ORDERS = {
-  memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
-  reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
-  heap = "total_heap_kb", binary = "binary_kb",
-}
+local RANKING = ranking.new({
+  orders = {
+    memory = "memory_kb", message_queue = "message_queue", reductions = "reductions",
+    reductions_per_s = "reductions_per_s", message_queue_per_s = "message_queue_per_s",
+    heap = "total_heap_kb", binary = "binary_kb",
+  },
+  id = "pid",
+  is_before = function(a, b)
+    if a.memory_kb ~= b.memory_kb then
+      return a.memory_kb > b.memory_kb
+    end
+    return a.pid < b.pid
+  end,
+})
 
 ---@class sweep.Row
 ---@field pid string `<0.123.0>`
@@ -65,11 +74,12 @@ function M.new(opts)
       Patience = opts.patience_ms or 1000,
       Grace = opts.grace_ms or 500,
       Gap = opts.gap_ms or GAP_MS,
-      Top = TOP,
+      Top = ranking.MOST,
       Small = opts.small or SMALL,
       Copy = MAX_COPIED_BYTES,
     },
     tracked = { "memory_kb", "total_heap_kb", "binary_kb" },
+    ranking = RANKING,
   }, part_mt):forget()
 end
 
@@ -131,28 +141,6 @@ local function read_row(self, tuple)
   return row
 end
 
-local function ranked(rows, field)
-  local list = {}
-  for _, row in pairs(rows) do
-    if row[field] then
-      list[#list + 1] = row
-    end
-  end
-  table.sort(list, function(a, b)
-    if a[field] ~= b[field] then
-      return a[field] > b[field]
-    elseif a.memory_kb ~= b.memory_kb then
-      return a.memory_kb > b.memory_kb
-    end
-    return a.pid < b.pid
-  end)
-  local pids = {}
-  for i = 1, math.min(TOP, #list) do
-    pids[i] = list[i].pid
-  end
-  return pids
-end
-
 --- Whether a process waits for the answer to a call (`gen:do_call`).
 ---@param row sweep.Row
 ---@return boolean
@@ -208,11 +196,8 @@ function Part:read(answer)
     took_ms = answer[6],
     work_ms = answer[7],
     rows = rows,
-    top = {},
+    top = self.ranking:of(rows),
   }
-  for order, field in pairs(ORDERS) do
-    result.top[order] = ranked(rows, field)
-  end
   self:remember(result, terms)
   return result
 end

@@ -4,11 +4,11 @@
 
 local children = require("runtime.sweep.children")
 local names = require("runtime.names")
+local ranking = require("runtime.sweep.ranking")
 local source = require("runtime.sweep.supervisors_source")
 
 local M = {}
 
-local TOP = 50
 local BUDGET_MS = 5000
 local TIMEOUT_MS = 15000
 local MOST = 5000
@@ -19,6 +19,10 @@ local MAX_DEPTH = 50
 local MAX_COPIED_BYTES = 16 * 1024 * 1024
 -- The heap may hold all links of a level, and copies of them.
 local MAX_HEAP_WORDS = 16 * 1024 * 1024
+local RANKING = ranking.new({ orders = { children = "children" }, id = "pid",
+  is_before = function(a, b)
+    return a.pid < b.pid
+  end })
 
 ---@class sweep.SupervisorRow
 ---@field pid string
@@ -68,6 +72,7 @@ function M.new(opts)
       Copy = MAX_COPIED_BYTES,
     },
     tracked = { "children" },
+    ranking = RANKING,
   }, part_mt):forget()
 end
 
@@ -148,24 +153,6 @@ local function subject_of(rows, row)
   return names.stable(row.name)
 end
 
-local function ranked(rows)
-  local list = {}
-  for _, row in pairs(rows) do
-    list[#list + 1] = row
-  end
-  table.sort(list, function(a, b)
-    if a.children ~= b.children then
-      return a.children > b.children
-    end
-    return a.pid < b.pid
-  end)
-  local pids = {}
-  for i = 1, math.min(TOP, #list) do
-    pids[i] = list[i].pid
-  end
-  return pids
-end
-
 local function read(answer)
   local rows, leaders, total_children, applications = {}, {}, 0, {}
   local terms = { supervisors = {}, parents = {} }
@@ -194,7 +181,7 @@ local function read(answer)
     took_ms = answer[6],
     work_ms = answer[6],
     rows = rows,
-    top = { children = ranked(rows) },
+    top = RANKING:of(rows),
   }, terms
 end
 

@@ -2,15 +2,20 @@
 --- there are of each name. See runtime/sweep/tables_source.lua for what runs on the node.
 
 local names = require("runtime.names")
+local ranking = require("runtime.sweep.ranking")
 local source = require("runtime.sweep.tables_source")
 
 local M = {}
 
-local TOP, GROUPS = 50, 20
+local GROUPS = 20
 local BUDGET_MS = 5000
 local PATIENCE_MS = 500
 local TIMEOUT_MS = 15000
 local MAX_HEAP_WORDS = 16 * 1024 * 1024
+local RANKING = ranking.new({ orders = { memory = "memory_kb", size = "size" }, id = "id",
+  is_before = function(a, b)
+    return a.id < b.id
+  end })
 
 ---@class sweep.TableRow
 ---@field id string Its name, or `#Ref<0.1.2.3>` of one without.
@@ -41,6 +46,7 @@ function M.new(opts)
   return setmetatable({
     budget_ms = opts and opts.tables_ms or BUDGET_MS,
     tracked = { "memory_kb", "size" },
+    ranking = RANKING,
   }, part_mt)
 end
 
@@ -79,24 +85,6 @@ local function read_row(tuple, wordsize)
   }
 end
 
-local function ranked(rows, field, top)
-  local list = {}
-  for _, row in pairs(rows) do
-    list[#list + 1] = row
-  end
-  table.sort(list, function(a, b)
-    if a[field] ~= b[field] then
-      return a[field] > b[field]
-    end
-    return a.id < b.id
-  end)
-  local ids = {}
-  for i = 1, math.min(top, #list) do
-    ids[i] = list[i].id
-  end
-  return ids
-end
-
 --- Looks at all tables of a node.
 ---@async
 ---@param target table
@@ -129,7 +117,7 @@ function M.read(target, top, budget_ms)
     mono_ms = answer[7],
     took_ms = answer[8],
     work_ms = answer[8],
-    top = { memory = ranked(rows, "memory_kb", top), size = ranked(rows, "size", top) },
+    top = RANKING:of(rows, top),
   }
 end
 
@@ -140,7 +128,7 @@ end
 ---@return string? err
 ---@return string? code
 function Part:run(target)
-  return M.read(target, TOP, self.budget_ms)
+  return M.read(target, ranking.MOST, self.budget_ms)
 end
 
 return M
