@@ -118,7 +118,8 @@ describe("the sweep's supervisors", function()
       fl_sup:start(shop_sup, [{a, worker}, {b, {sup, sub_sup, []}}]),
       fl_sick:hog(hog, [whereis(shop_sup)]), timer:sleep(200).]])
     local found
-    for _ = 1, 5 do
+    -- Between two comparisons it answers: how often that is met depends on the machine.
+    for _ = 1, 30 do
       found = ctx.pass()
       if found.skipped > 0 then
         break
@@ -128,7 +129,7 @@ describe("the sweep's supervisors", function()
     row_of(found, "kernel_sup")
     assert.is_true(found.took_ms < 6000)
     n:kill("sigkill")
-  end, 40))
+  end, 60))
 
   it("take no harm from what dies meanwhile, and leave nothing", support.async(function()
     local n = node.start({ name = "supsweep1" })
