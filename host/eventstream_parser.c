@@ -19,7 +19,7 @@ void eventstream_close(EventstreamParser *p)
   byte_buffer_free(&p->frame);
 }
 
-static bool fail(EventstreamParser *p, EventstreamStatus status)
+static bool fail(EventstreamParser *p, StreamStatus status)
 {
   p->status = status;
   return false;
@@ -121,15 +121,15 @@ static bool are_headers(const char *bytes, size_t len)
 static bool take_prelude(EventstreamParser *p, const char *bytes, size_t *total)
 {
   if (!has_checksum(bytes, PRELUDE - 4)) {
-    return fail(p, EVENTSTREAM_CORRUPT);
+    return fail(p, STREAM_CORRUPT);
   }
   size_t headers = (size_t)read_number(bytes + 4, 4);
   *total = (size_t)read_number(bytes, 4);
   if (*total > EVENTSTREAM_MAX_FRAME || headers > EVENTSTREAM_MAX_HEADERS) {
-    return fail(p, EVENTSTREAM_TOO_BIG);
+    return fail(p, STREAM_TOO_BIG);
   }
   if (*total < PRELUDE + TRAILER + headers) {
-    return fail(p, EVENTSTREAM_INVALID);
+    return fail(p, STREAM_INVALID);
   }
   return true;
 }
@@ -138,7 +138,7 @@ static bool take_prelude(EventstreamParser *p, const char *bytes, size_t *total)
 static bool take_frame(EventstreamParser *p, const char *bytes, size_t total)
 {
   if (!has_checksum(bytes, total - TRAILER)) {
-    return fail(p, EVENTSTREAM_CORRUPT);
+    return fail(p, STREAM_CORRUPT);
   }
   size_t headers_len = (size_t)read_number(bytes + 4, 4);
   EventstreamFrame frame = {
@@ -148,9 +148,9 @@ static bool take_frame(EventstreamParser *p, const char *bytes, size_t total)
       .payload_len = total - PRELUDE - TRAILER - headers_len,
   };
   if (!are_headers(frame.headers, frame.headers_len)) {
-    return fail(p, EVENTSTREAM_INVALID);
+    return fail(p, STREAM_INVALID);
   }
-  return p->handler(p->arg, &frame) || fail(p, EVENTSTREAM_STOPPED);
+  return p->handler(p->arg, &frame) || fail(p, STREAM_STOPPED);
 }
 
 // Adds what the unfinished frame lacks of `wanted` bytes, as far as there is more.
@@ -159,7 +159,7 @@ static bool fill(EventstreamParser *p, size_t wanted, const char **bytes, size_t
   if (p->frame.len < wanted) {
     size_t n = wanted - p->frame.len < *len ? wanted - p->frame.len : *len;
     if (!byte_buffer_add(&p->frame, *bytes, n)) {
-      return fail(p, EVENTSTREAM_NO_MEMORY);
+      return fail(p, STREAM_NO_MEMORY);
     }
     *bytes += n;
     *len -= n;
@@ -180,9 +180,9 @@ static bool take_rest(EventstreamParser *p, const char **bytes, size_t *len)
   return ok;
 }
 
-EventstreamStatus eventstream_feed(EventstreamParser *p, const char *bytes, size_t len)
+StreamStatus eventstream_feed(EventstreamParser *p, const char *bytes, size_t len)
 {
-  while (p->status == EVENTSTREAM_OK && len > 0) {
+  while (p->status == STREAM_OK && len > 0) {
     size_t total = SIZE_MAX;
     if (p->frame.len == 0 && len >= PRELUDE && !take_prelude(p, bytes, &total)) {
       break;
@@ -198,10 +198,10 @@ EventstreamStatus eventstream_feed(EventstreamParser *p, const char *bytes, size
   return p->status;
 }
 
-EventstreamStatus eventstream_finish(EventstreamParser *p)
+StreamStatus eventstream_finish(EventstreamParser *p)
 {
-  if (p->status == EVENTSTREAM_OK && p->frame.len > 0) {
-    fail(p, EVENTSTREAM_CUT);
+  if (p->status == STREAM_OK && p->frame.len > 0) {
+    fail(p, STREAM_CUT);
   }
   return p->status;
 }

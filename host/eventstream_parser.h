@@ -11,19 +11,10 @@
 #include <stdint.h>
 
 #include "byte_buffer.h"
+#include "stream_status.h"
 
 #define EVENTSTREAM_MAX_FRAME ((size_t)16 * 1024 * 1024)
 #define EVENTSTREAM_MAX_HEADERS ((size_t)128 * 1024)
-
-typedef enum EventstreamStatus {
-  EVENTSTREAM_OK = 0,
-  EVENTSTREAM_TOO_BIG, // a frame or its headers exceed the caps
-  EVENTSTREAM_CORRUPT, // a checksum is wrong
-  EVENTSTREAM_INVALID, // lengths or headers contradict each other
-  EVENTSTREAM_CUT,     // the stream ended inside a frame
-  EVENTSTREAM_NO_MEMORY,
-  EVENTSTREAM_STOPPED, // the handler asked for it
-} EventstreamStatus;
 
 typedef enum EventstreamType {
   EVENTSTREAM_TRUE,
@@ -59,18 +50,18 @@ typedef bool (*EventstreamHandler)(void *arg, const EventstreamFrame *frame);
 
 typedef struct EventstreamParser {
   EventstreamHandler handler;
-  void *arg;                // borrowed; for the handler
-  ByteBuffer frame;         // the unfinished frame
-  EventstreamStatus status; // once not EVENTSTREAM_OK, it stays
+  void *arg;           // borrowed; for the handler
+  ByteBuffer frame;    // the unfinished frame
+  StreamStatus status; // once not STREAM_OK, it stays
 } EventstreamParser;
 
 void eventstream_init(EventstreamParser *p, EventstreamHandler handler, void *arg);
 
 // Takes bytes, cut anywhere, and calls the handler for each frame that is now whole.
-EventstreamStatus eventstream_feed(EventstreamParser *p, const char *bytes, size_t len);
+StreamStatus eventstream_feed(EventstreamParser *p, const char *bytes, size_t len);
 
-// The stream has ended; EVENTSTREAM_CUT inside a frame.
-EventstreamStatus eventstream_finish(EventstreamParser *p);
+// The stream has ended; STREAM_CUT inside a frame.
+StreamStatus eventstream_finish(EventstreamParser *p);
 
 void eventstream_close(EventstreamParser *p);
 

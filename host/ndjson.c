@@ -3,134 +3,53 @@
 //   local splitter = ndjson.new(function(line) print(line) end)
 //   assert(splitter:feed(bytes))   -- nil, err, code when a line is too long
 //   assert(splitter:finish())
-
-#include "host.h"
+//
+// ETOOBIG: a line has more than 1 MiB. Blank lines are passed over, and so is the space around a
+// line; a last line that lacks its end counts.
 
 #include "modules.h"
 #include "ndjson_splitter.h"
+#include "stream_binding.h"
 
-#define NDJSON_TYPE "host.ndjson.splitter"
-
-typedef struct Ndjson {
-  NdjsonSplitter splitter; // owns its buffer
-  lua_State *L;            // borrowed; the caller of feed() or finish() while one runs, else NULL
-} Ndjson;
-
-// check_idle(L) -> the splitter; raises when the handler calls it
-static Ndjson *check_idle(lua_State *L)
-{
-  Ndjson *s = luaL_checkudata(L, 1, NDJSON_TYPE);
-  luaL_argcheck(L, !s->L, 1, "the splitter is used by its own handler");
-  return s;
-}
-
-// Calls the Lua handler. An error stops the splitter and stays on the stack.
 static bool on_line(void *arg, const char *line, size_t len)
 {
-  Ndjson *s = arg;
-  lua_State *L = s->L;
-  lua_getfenv(L, 1);
-  lua_getfield(L, -1, "on_line");
-  lua_remove(L, -2);
+  lua_State *L = stream_take_handler(arg);
   lua_pushlstring(L, line, len);
-  return lua_pcall(L, 1, 0, 0) == 0;
+  return stream_give(arg);
 }
 
-static int push_status(lua_State *L, NdjsonStatus status, bool raised)
+static void init(void *splitter, StreamBinding *binding)
 {
-  switch (status) {
-  case NDJSON_OK:
-    lua_pushboolean(L, 1);
-    return 1;
-  case NDJSON_TOO_BIG:
-    return host_failf(L, "ETOOBIG", "a line of the stream has more than %zu bytes",
-                      NDJSON_MAX_LINE);
-  case NDJSON_NO_MEMORY:
-    return host_failf(L, "ENOMEM", "not enough memory");
-  case NDJSON_STOPPED:
-    break;
-  }
-  if (raised) {
-    return lua_error(L);
-  }
-  return host_failf(L, "ECANCELED", "the handler of the stream failed before");
+  ndjson_init(splitter, on_line, binding);
 }
 
-// feed(bytes) -> true | nil, err, code
-// Calls the handler for each line that is now whole. Its error is raised here, and the splitter is
-// then stopped. ETOOBIG: a line has more than 1 MiB.
-static int l_feed(lua_State *L)
+static StreamStatus feed(void *splitter, const char *bytes, size_t len)
 {
-  Ndjson *s = check_idle(L);
-  size_t len;
-  const char *bytes = luaL_checklstring(L, 2, &len);
-  lua_settop(L, 2);
-  s->L = L;
-  NdjsonStatus status = ndjson_feed(&s->splitter, bytes, len);
-  s->L = NULL;
-  return push_status(L, status, lua_gettop(L) > 2);
+  return ndjson_feed(splitter, bytes, len);
 }
 
-// finish() -> true | nil, err, code
-// The stream has ended: a line that lacks its end is handed over.
-static int l_finish(lua_State *L)
+static StreamStatus finish(void *splitter)
 {
-  Ndjson *s = check_idle(L);
-  lua_settop(L, 2);
-  s->L = L;
-  NdjsonStatus status = ndjson_finish(&s->splitter);
-  s->L = NULL;
-  return push_status(L, status, lua_gettop(L) > 2);
+  return ndjson_finish(splitter);
 }
 
-// new(on_line) -> splitter
-// `on_line(text)` is called by feed() and finish(), once per line that is not blank, without its
-// end and the space around it.
-static int l_new(lua_State *L)
+static void close_splitter(void *splitter)
 {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
-  Ndjson *s = lua_newuserdata(L, sizeof(*s));
-  ndjson_init(&s->splitter, on_line, s);
-  s->L = NULL;
-  luaL_setmetatable(L, NDJSON_TYPE);
-  lua_createtable(L, 0, 1);
-  lua_pushvalue(L, 1);
-  lua_setfield(L, -2, "on_line");
-  lua_setfenv(L, -2);
-  return 1;
+  ndjson_close(splitter);
 }
 
-static int l_gc(lua_State *L)
-{
-  Ndjson *s = luaL_checkudata(L, 1, NDJSON_TYPE);
-  ndjson_close(&s->splitter);
-  return 0;
-}
-
-static const luaL_Reg functions[] = {
-    {"new", l_new},
-    {NULL, NULL},
-};
-
-static const luaL_Reg methods[] = {
-    {"feed", l_feed},
-    {"finish", l_finish},
-    {NULL, NULL},
-};
-
-static const luaL_Reg metamethods[] = {
-    {"__gc", l_gc},
-    {NULL, NULL},
+static const StreamKind kind = {
+    .type = "host.ndjson.splitter",
+    .item = "a line",
+    .max_item = NDJSON_MAX_LINE,
+    .size = sizeof(NdjsonSplitter),
+    .init = init,
+    .feed = feed,
+    .finish = finish,
+    .close = close_splitter,
 };
 
 int luaopen_host_ndjson(lua_State *L)
 {
-  luaL_newmetatable(L, NDJSON_TYPE);
-  luaL_setfuncs(L, metamethods, 0);
-  luaL_newlib(L, methods);
-  lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
-
-  luaL_newlib(L, functions);
-  return 1;
+  return stream_open(L, &kind);
 }

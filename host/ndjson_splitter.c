@@ -13,7 +13,7 @@ void ndjson_close(NdjsonSplitter *s)
   byte_buffer_free(&s->line);
 }
 
-static void fail(NdjsonSplitter *s, NdjsonStatus status)
+static void fail(NdjsonSplitter *s, StreamStatus status)
 {
   s->status = status;
 }
@@ -34,7 +34,7 @@ static void take_line(NdjsonSplitter *s, const char *line, size_t len)
     len--;
   }
   if (len > 0 && !s->handler(s->arg, line, len)) {
-    fail(s, NDJSON_STOPPED);
+    fail(s, STREAM_STOPPED);
   }
 }
 
@@ -42,20 +42,20 @@ static void take_line(NdjsonSplitter *s, const char *line, size_t len)
 static void take_piece(NdjsonSplitter *s, const char *piece, size_t len, bool ended)
 {
   if (len > NDJSON_MAX_LINE - s->line.len) {
-    fail(s, NDJSON_TOO_BIG);
+    fail(s, STREAM_TOO_BIG);
   } else if (ended && s->line.len == 0) {
     take_line(s, piece, len);
   } else if (!byte_buffer_add(&s->line, piece, len)) {
-    fail(s, NDJSON_NO_MEMORY);
+    fail(s, STREAM_NO_MEMORY);
   } else if (ended) {
     take_line(s, s->line.data, s->line.len);
     byte_buffer_clear(&s->line);
   }
 }
 
-NdjsonStatus ndjson_feed(NdjsonSplitter *s, const char *bytes, size_t len)
+StreamStatus ndjson_feed(NdjsonSplitter *s, const char *bytes, size_t len)
 {
-  while (len > 0 && s->status == NDJSON_OK) {
+  while (len > 0 && s->status == STREAM_OK) {
     const char *end = memchr(bytes, '\n', len);
     size_t n = end ? (size_t)(end - bytes) : len;
     take_piece(s, bytes, n, end);
@@ -66,9 +66,9 @@ NdjsonStatus ndjson_feed(NdjsonSplitter *s, const char *bytes, size_t len)
   return s->status;
 }
 
-NdjsonStatus ndjson_finish(NdjsonSplitter *s)
+StreamStatus ndjson_finish(NdjsonSplitter *s)
 {
-  if (s->status == NDJSON_OK) {
+  if (s->status == STREAM_OK) {
     take_piece(s, "", 0, true);
   }
   return s->status;

@@ -4,15 +4,9 @@
 #define BEAMLENS_NDJSON_SPLITTER_H
 
 #include "byte_buffer.h"
+#include "stream_status.h"
 
 #define NDJSON_MAX_LINE ((size_t)1024 * 1024)
-
-typedef enum NdjsonStatus {
-  NDJSON_OK = 0,
-  NDJSON_TOO_BIG, // a line has more than NDJSON_MAX_LINE bytes
-  NDJSON_NO_MEMORY,
-  NDJSON_STOPPED, // the handler asked for it
-} NdjsonStatus;
 
 // Gets a line that is not blank, without its end; only valid during the call. False stops the
 // splitter for good.
@@ -22,16 +16,16 @@ typedef struct NdjsonSplitter {
   NdjsonHandler handler;
   void *arg;           // borrowed; for the handler
   ByteBuffer line;     // the unfinished line
-  NdjsonStatus status; // once not NDJSON_OK, it stays
+  StreamStatus status; // once not STREAM_OK, it stays
 } NdjsonSplitter;
 
 void ndjson_init(NdjsonSplitter *s, NdjsonHandler handler, void *arg);
 
 // Takes bytes, cut anywhere, and calls the handler for each line that is now whole.
-NdjsonStatus ndjson_feed(NdjsonSplitter *s, const char *bytes, size_t len);
+StreamStatus ndjson_feed(NdjsonSplitter *s, const char *bytes, size_t len);
 
 // The stream has ended: hands over a line that lacks its end.
-NdjsonStatus ndjson_finish(NdjsonSplitter *s);
+StreamStatus ndjson_finish(NdjsonSplitter *s);
 
 void ndjson_close(NdjsonSplitter *s);
 

@@ -15,7 +15,7 @@ void sse_close(SseParser *p)
   byte_buffer_free(&p->data);
 }
 
-static bool fail(SseParser *p, SseStatus status)
+static bool fail(SseParser *p, StreamStatus status)
 {
   p->status = status;
   return false;
@@ -32,7 +32,7 @@ static bool dispatch(SseParser *p)
   }
   byte_buffer_clear(&p->event);
   byte_buffer_clear(&p->data);
-  return go_on || fail(p, SSE_STOPPED);
+  return go_on || fail(p, STREAM_STOPPED);
 }
 
 static bool is_field(const char *name, size_t len, const char *wanted)
@@ -66,27 +66,27 @@ static bool take_line(SseParser *p, const char *line, size_t len)
   bool ok = true;
   if (is_field(line, name_len, "data")) {
     if (value_len + 1 > SSE_MAX_EVENT - p->data.len) {
-      return fail(p, SSE_TOO_BIG);
+      return fail(p, STREAM_TOO_BIG);
     }
     ok = byte_buffer_add(&p->data, value, value_len) && byte_buffer_add(&p->data, "\n", 1);
   } else if (is_field(line, name_len, "event")) {
     byte_buffer_clear(&p->event);
     ok = byte_buffer_add(&p->event, value, value_len);
   }
-  return ok || fail(p, SSE_NO_MEMORY);
+  return ok || fail(p, STREAM_NO_MEMORY);
 }
 
 // Takes a piece of a line; `ended` says that its line end follows.
 static bool take_piece(SseParser *p, const char *piece, size_t len, bool ended)
 {
   if (len > SSE_MAX_EVENT - p->line.len) {
-    return fail(p, SSE_TOO_BIG);
+    return fail(p, STREAM_TOO_BIG);
   }
   if (ended && p->line.len == 0) {
     return take_line(p, piece, len);
   }
   if (!byte_buffer_add(&p->line, piece, len)) {
-    return fail(p, SSE_NO_MEMORY);
+    return fail(p, STREAM_NO_MEMORY);
   }
   if (!ended) {
     return true;
@@ -96,10 +96,10 @@ static bool take_piece(SseParser *p, const char *piece, size_t len, bool ended)
   return ok;
 }
 
-SseStatus sse_feed(SseParser *p, const char *bytes, size_t len)
+StreamStatus sse_feed(SseParser *p, const char *bytes, size_t len)
 {
   size_t start = 0;
-  for (size_t i = 0; i < len && p->status == SSE_OK; i++) {
+  for (size_t i = 0; i < len && p->status == STREAM_OK; i++) {
     char c = bytes[i];
     if (c == '\n' && p->after_cr) {
       start = i + 1; // the LF of a CRLF: the CR has ended the line
@@ -109,18 +109,18 @@ SseStatus sse_feed(SseParser *p, const char *bytes, size_t len)
     }
     p->after_cr = c == '\r';
   }
-  if (p->status == SSE_OK && start < len) {
+  if (p->status == STREAM_OK && start < len) {
     take_piece(p, bytes + start, len - start, false);
   }
   return p->status;
 }
 
-SseStatus sse_finish(SseParser *p)
+StreamStatus sse_finish(SseParser *p)
 {
-  if (p->status == SSE_OK && p->line.len > 0) {
+  if (p->status == STREAM_OK && p->line.len > 0) {
     take_piece(p, "", 0, true);
   }
-  if (p->status == SSE_OK) {
+  if (p->status == STREAM_OK) {
     dispatch(p);
   }
   return p->status;

@@ -4,15 +4,9 @@
 #define BEAMLENS_SSE_PARSER_H
 
 #include "byte_buffer.h"
+#include "stream_status.h"
 
 #define SSE_MAX_EVENT ((size_t)1024 * 1024)
-
-typedef enum SseStatus {
-  SSE_OK = 0,
-  SSE_TOO_BIG, // one event has more than SSE_MAX_EVENT bytes
-  SSE_NO_MEMORY,
-  SSE_STOPPED, // the handler asked for it
-} SseStatus;
 
 // Gets a whole event; both texts are only valid during the call. `event` is "message" when the
 // stream names none. False stops the parser for good.
@@ -21,22 +15,22 @@ typedef bool (*SseHandler)(void *arg, const char *event, size_t event_len, const
 
 typedef struct SseParser {
   SseHandler handler;
-  void *arg;        // borrowed; for the handler
-  ByteBuffer line;  // the unfinished line
-  ByteBuffer event; // the name of the unfinished event
-  ByteBuffer data;  // its data lines, each followed by LF
-  bool after_cr;    // the last byte was CR: an LF belongs to it
-  bool started;     // the first line, which may begin with a BOM, is over
-  SseStatus status; // once not SSE_OK, it stays
+  void *arg;           // borrowed; for the handler
+  ByteBuffer line;     // the unfinished line
+  ByteBuffer event;    // the name of the unfinished event
+  ByteBuffer data;     // its data lines, each followed by LF
+  bool after_cr;       // the last byte was CR: an LF belongs to it
+  bool started;        // the first line, which may begin with a BOM, is over
+  StreamStatus status; // once not STREAM_OK, it stays
 } SseParser;
 
 void sse_init(SseParser *p, SseHandler handler, void *arg);
 
 // Takes bytes, cut anywhere, and calls the handler for each event that is now whole.
-SseStatus sse_feed(SseParser *p, const char *bytes, size_t len);
+StreamStatus sse_feed(SseParser *p, const char *bytes, size_t len);
 
 // The stream has ended: hands over an event that lacks its blank line.
-SseStatus sse_finish(SseParser *p);
+StreamStatus sse_finish(SseParser *p);
 
 void sse_close(SseParser *p);
 

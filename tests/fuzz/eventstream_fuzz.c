@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 typedef struct Digest {
   uint64_t hash;
   size_t frames;
-  EventstreamStatus status;
+  StreamStatus status;
 } Digest;
 
 static void mix(Digest *d, const char *bytes, size_t len)
@@ -50,7 +50,7 @@ static bool on_frame(void *arg, const EventstreamFrame *frame)
 // Feeds pieces of `step` bytes; each piece is a copy, so that a read past its end is seen.
 static Digest parse(const uint8_t *bytes, size_t len, size_t step)
 {
-  Digest d = {14695981039346656037ULL, 0, EVENTSTREAM_OK};
+  Digest d = {14695981039346656037ULL, 0, STREAM_OK};
   EventstreamParser p;
   eventstream_init(&p, on_frame, &d);
   for (size_t i = 0; i < len; i += step) {
