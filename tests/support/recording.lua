@@ -16,6 +16,7 @@
 local changes = require("support.changes")
 local json = require("runtime.json")
 local node = require("support.node")
+local rows = require("runtime.sweep.rows")
 
 local M = {}
 
@@ -34,7 +35,7 @@ local function copy(value)
     return value
   end
   local new, count = {}, 0
-  for key, inner in pairs(value) do
+  for key, inner in pairs(rows.whole(value)) do
     new[key] = copy(inner)
     count = count + 1
   end
