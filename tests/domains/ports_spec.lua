@@ -186,9 +186,10 @@ describe("the sweep of ports", function()
       local queued = n:bytes("fl_ports:queued(100000).")
       n:eval("fl_ports:stuck_sender(sender, 8192), fl_sick:hog(hog).")
       support.wait_until(function()
-        local found = assert(ctx.sweep:once()).ports
-        assert.is_true(found.rows[queued].queue_size > 0)
-        return found.senders_late and found.took_ms - found.work_ms >= 150
+        local pass = ctx.sweep:once()
+        local found = pass and pass.ports -- else a loaded machine and the hog took all its time
+        assert.is_true(not found or found.rows[queued].queue_size > 0)
+        return found and found.senders_late and found.took_ms - found.work_ms >= 150
       end, 30000, "a pass in which the hog did not answer")
     end, 60))
 end)

@@ -134,7 +134,7 @@ describe("a node with a process that answers nobody", function()
     local hog = n:eval("fl:procs(200), fl:selective(other_one, 500), fl_sick:hog(hog).")
       :match("<[%d.]+>")
     local left_out, slowest = false, 0
-    for _ = 1, 5 do
+    for _ = 1, 30 do -- between two comparisons it does answer
       local started = async.now_ms()
       local found = assert(ctx.sweep:once()).processes
       slowest = math.max(slowest, async.now_ms() - started)
