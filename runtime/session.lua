@@ -1,10 +1,12 @@
 --- A session of `run` that is recorded (`--record FILE`) or replayed (`--replay FILE`).
 ---
----   local s, err = session.new(opts, warn)     -- nil: neither is asked for
+---   local s, err = session.new(opts, line, warn)     -- nil: neither is asked for
 ---   s:start(); …; s:finish("iterations"); …; status = s:stop(status)
 
 local async = require("runtime.async")
 local journal = require("runtime.session.journal")
+local json = require("runtime.json")
+local options = require("runtime.options")
 local order = require("runtime.session.order")
 local player = require("runtime.session.player")
 local recorder = require("runtime.session.recorder")
@@ -14,27 +16,14 @@ local M = {}
 
 local CLOSE_MS = 2000
 -- Options that say nothing about what is watched, and how.
-local OWN = { record = true, replay = true, log = true, store = true }
+local OWN = { "record", "replay", "log", "store" }
 
 ---@class session.Session
 ---@field is_replay boolean
 local Session = {}
 local session_mt = { __index = Session }
 
--- The command line's arguments, and its options.
-local function split(opts)
-  local arguments, options = {}, {}
-  for key, value in pairs(opts) do
-    if type(key) == "number" then
-      arguments[key] = value
-    elseif not OWN[key] then
-      options[key] = value
-    end
-  end
-  return arguments, options
-end
-
-local function new_recorder(opts, warn)
+local function new_recorder(opts, line, warn)
   local path = opts.record
   local file, err = journal.open(path, function(reason)
     warn(("the recording %s ends here: %s; watching goes on"):format(path, reason))
@@ -42,46 +31,53 @@ local function new_recorder(opts, warn)
   if not file then
     return nil, "cannot record: " .. err
   end
-  local arguments, options = split(opts)
-  return recorder.new({ journal = file, arguments = arguments, options = options, warn = warn })
+  return recorder.new({ journal = file, arguments = json.array({ unpack(line.args) }),
+    warn = warn })
 end
 
 -- What the command line leaves open is as it was recorded.
-local function complete(opts, header)
-  for key, value in pairs(header.options) do
-    if opts[key] == nil and not OWN[key] then
+local function complete(opts, recorded)
+  local has_files = #opts > 0
+  for key, value in pairs(recorded) do
+    if type(key) == "number" and not has_files or opts[key] == nil and type(key) == "string" then
       opts[key] = value
-    end
-  end
-  if #opts == 0 then
-    for i, value in ipairs(header.arguments) do
-      opts[i] = value
     end
   end
 end
 
-local function new_player(opts, warn)
+local function new_player(opts, line, warn)
   local opened, err = player.new(opts.replay, warn)
   if not opened then
     return nil, "cannot replay: " .. err
   end
-  complete(opts, opened.header)
+  -- Its folder may be another one here, and is looked for only when it is used.
+  local known = setmetatable({ dir = { arg = "DIR" } }, { __index = line.known })
+  local recorded, line_err = options.parse(opened.header.arguments, known)
+  if not recorded then
+    opened:close()
+    return nil, ("cannot replay: %s: its command line is damaged: %s"):format(opts.replay, line_err)
+  end
+  for _, name in ipairs(OWN) do
+    recorded[name] = nil
+  end
+  complete(opts, recorded)
   return opened
 end
 
 --- Creates the session that the options of `run` ask for.
 ---@param opts table Of the command line. A replay takes those that are missing from the recording.
+---@param line { args: string[], known: table<string, options.Option> } What they were read from.
 ---@param warn fun(text: string)
 ---@return session.Session? session nil without an error: none.
 ---@return string? err
-function M.new(opts, warn)
+function M.new(opts, line, warn)
   if not opts.record and not opts.replay then
     return nil
   elseif opts.record and opts.replay or opts["show-payload"] then
     return nil, "--record, --replay and --show-payload: one of them at a time"
   end
   local make = opts.record and new_recorder or new_player
-  local side, err = make(opts, warn)
+  local side, err = make(opts, line, warn)
   if not side then
     return nil, err
   end
@@ -133,6 +129,8 @@ function Session:stop(status)
   order.remove()
   if self.is_replay then
     self.side:close()
+    -- Where the replay has ended before its run, nobody else does it.
+    async.run(self.side.close_output, self.side, CLOSE_MS)
     return self.side.status or status
   end
   async.run(function()

@@ -357,7 +357,7 @@ function M.main(args)
     print(options.help("run FILE|DIR... [OPTION...]", M.options))
     return 0
   end
-  local session, session_err = sessions.new(opts, warn)
+  local session, session_err = sessions.new(opts, { args = args, known = M.options }, warn)
   if session_err then
     warn(session_err)
     return 2

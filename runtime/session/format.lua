@@ -28,8 +28,7 @@ end
 ---@field seed string
 ---@field t number Monotonic milliseconds at the start.
 ---@field w integer Unix milliseconds at the start.
----@field arguments string[] Of the command line.
----@field options table<string, any>
+---@field arguments string[] The command line after `run`.
 ---@field files { path: string, sha256: string }[] In the order of loading.
 ---@field env table<string, string|boolean> false: not set; true: set, and kept out.
 
@@ -45,7 +44,7 @@ function M.header(fields)
 end
 
 local HEADER = { version = "string", seed = "string", t = "number", w = "number",
-  arguments = "table", options = "table", files = "table", env = "table" }
+  arguments = "table", files = "table", env = "table" }
 
 --- Checks the first line's table.
 ---@param header? table
@@ -62,6 +61,11 @@ function M.check_header(header)
   for name, kind in pairs(HEADER) do
     if type(header[name]) ~= kind then
       return nil, ("its first line is damaged: %s is missing"):format(name)
+    end
+  end
+  for _, argument in ipairs(header.arguments) do
+    if type(argument) ~= "string" then
+      return nil, "its first line is damaged: an argument is no text"
     end
   end
   for _, file in ipairs(header.files) do

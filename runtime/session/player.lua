@@ -337,6 +337,15 @@ function Player:finish()
   self:stop(0)
 end
 
+--- Closes the output, if it is open.
+---@async
+---@param timeout_ms number
+function Player:close_output(timeout_ms)
+  if self.output then
+    self.output:close(timeout_ms)
+  end
+end
+
 --- Closes the recording.
 function Player:close()
   self.reader:close()

@@ -1,5 +1,4 @@
---- Records a session: all that comes in, in the order in which it came, with the time at which it
---- did.
+--- Records a session: all that comes in, in the order in which it came, with its time.
 ---
 --- Between two things that come in the clocks stand still: what the runtime does is a function of
 --- the recording. Each door that is opened gets the next number, and so does what comes in by it.
@@ -8,7 +7,7 @@ local chance = require("runtime.session.chance")
 local core = require("host.core")
 local crypto = require("host.crypto")
 local json = require("runtime.json")
-local redact = require("runtime.redact")
+local redacted = require("runtime.redact.secrets")
 local session_format = require("runtime.session.format")
 local uv = require("luv")
 local values = require("runtime.session.values")
@@ -34,8 +33,8 @@ local function unix_ms()
 end
 
 --- Creates a recorder.
----@param opts { journal: journal.Journal, arguments: string[], options: table,
---- warn: fun(text: string) } `arguments` and `options` are those of the command line.
+---@param opts { journal: journal.Journal, arguments: string[], warn: fun(text: string) }
+--- `arguments` are those of the command line.
 ---@return recorder.Recorder
 function M.new(opts)
   local bytes = assert(uv.random(16))
@@ -44,11 +43,12 @@ function M.new(opts)
   end)
   return setmetatable({
     journal = opts.journal, warn = opts.warn,
-    arguments = opts.arguments, options = opts.options,
+    arguments = opts.arguments,
     seed = seed, draw = chance.new(seed),
     now = monotonic_ms(), wall = unix_ms(),
     numbers = 0, inside = true, busy = true, -- the host is being built
-    files = {}, known_files = {}, variables = {}, early = {}, secrets = {}, serials = {}, serial = 0,
+    files = {}, known_files = {}, variables = {}, early = {},
+    secrets = {}, serials = {}, serial = 0,
   }, recorder_mt)
 end
 
@@ -85,7 +85,8 @@ end
 function Recorder:env(name)
   local value = os.getenv(name)
   if self.inside and self.variables[name] == nil then
-    local is_secret = value ~= nil and (session_format.is_secret_name(name) or redact.text(value) ~= value)
+    local is_secret = value ~= nil
+      and (session_format.is_secret_name(name) or redacted.replace(value) ~= value)
     if is_secret then
       self:hide(value)
     end
@@ -130,7 +131,7 @@ end
 function Recorder:begin()
   self.has_begun = true
   self:write(session_format.header({ version = core.version, seed = self.seed,
-    t = self.now, w = self.wall, arguments = self.arguments, options = self.options,
+    t = self.now, w = self.wall, arguments = self.arguments,
     files = self.files, env = self.variables }))
   for _, entry in ipairs(self.early) do
     self:write(entry)

@@ -116,14 +116,18 @@ local function encode_pairs(t, depth)
   return copy
 end
 
--- "list", "object" or "pairs".
+-- "list" (the keys are 1 to n), "object" (they are texts) or "pairs".
 local function shape_of(t)
-  local count, is_object = 0, true
+  local count, last, is_list, is_object = 0, 0, true, true
   for key in next, t do
     count = count + 1
-    is_object = is_object and type(key) == "string" and is_utf8(key)
+    if type(key) == "number" and key >= 1 and key % 1 == 0 then
+      last, is_object = math.max(last, key), false
+    else
+      is_list, is_object = false, is_object and type(key) == "string" and is_utf8(key)
+    end
   end
-  if count == #t then
+  if is_list and last == count then
     return "list"
   end
   return is_object and "object" or "pairs"
