@@ -6,6 +6,7 @@ local M = {}
 M.VERSION = 1
 
 local MARK = "beamlens_session"
+local MAX_TIME_MS = 1e15
 
 -- Variables whose values are secrets, by their names.
 local SECRET_WORDS = { "KEY", "TOKEN", "SECRET", "PASS", "PWD", "COOKIE", "CREDENTIAL", "AUTH",
@@ -86,6 +87,10 @@ end
 ---@field t? number
 ---@field w? number
 
+local function is_time(value)
+  return type(value) == "number" and math.abs(value) < MAX_TIME_MS
+end
+
 --- Checks another line's table.
 ---@param entry? table
 ---@return session.Entry|{ end: string }|nil
@@ -97,7 +102,7 @@ function M.check_entry(entry)
     return entry
   end
   local n = entry.n
-  local has_time = type(entry.t) == "number" and type(entry.w) == "number"
+  local has_time = is_time(entry.t) and is_time(entry.w)
   if type(n) ~= "number" or n < 1 or n % 1 ~= 0 or type(entry.kind) ~= "string"
     or type(entry.v) ~= "table" or not (entry.sync == true or has_time) then
     return nil, "it is no entry"

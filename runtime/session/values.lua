@@ -253,7 +253,7 @@ local DECODERS = {
 
 function decode(value)
   if type(value) ~= "table" then
-    return value
+    return must(value ~= math.huge and value ~= -math.huge) and value
   end
   local tag = value[1]
   if DECODERS[tag] then

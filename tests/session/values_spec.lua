@@ -46,7 +46,8 @@ describe("values of a recording", function()
   it("come back as they were", function()
     local list = {
       "", "text", "$0", "$", "ünïcödé", "\0\1\255", "a\nb", 0, -1, 0.1, 1 / 3, 2 ^ 53, 1e300, true,
-      false, json.null, {}, { 1, 2, 3 }, { "$b", "no bytes" }, { "$$", 1 }, { a = 1, b = { c = 2 } },
+      false, json.null, {}, { 1, 2, 3 }, { "$b", "no bytes" }, { "$$", 1 },
+      { a = 1, b = { c = 2 } },
       { [1] = "a", [3] = "c" }, { [0] = "x" }, { x = 1, 2 }, { ["\255"] = 1 }, { [1.5] = "y" },
       { ["1"] = "a text, not a number" }, math.huge, -math.huge,
     }

@@ -17,7 +17,8 @@ local count = 0
 ---@return string
 function M.path()
   count = count + 1
-  local path = support.tmp_path(("session-%d-%d.jsonl"):format(uv.hrtime() / 1e6, count))
+  local name = ("session-%d-%d.jsonl"):format(uv.hrtime() / 1e6, count)
+  local path = uv.cwd() .. "/" .. support.tmp_path(name)
   support.on_cleanup(function()
     os.remove(path)
   end)
