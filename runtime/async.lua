@@ -5,7 +5,9 @@
 --- so a watcher's whole tree goes with it. Cancellation is an error raised where the task waits:
 --- whoever catches errors must use `async.pcall`, which lets it pass.
 
+local members = require("runtime.members")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -29,18 +31,23 @@ end
 --- The time of the monotonic clock in milliseconds, with fractions.
 ---@return number
 function M.now_ms()
-  return uv.hrtime() / 1e6
+  return world.now_ms()
+end
+
+-- Oldest first.
+local function cancel_children(task)
+  for _, child in ipairs(task.children and task.children:list() or {}) do
+    child:cancel()
+  end
 end
 
 local function finish(task, ok, ...)
   task.done = true
   task.results = { ok, n = select("#", ...) + 1, ... }
   if task.parent then
-    task.parent.children[task] = nil
+    task.parent.children:remove(task)
   end
-  for child in pairs(task.children) do
-    child:cancel()
-  end
+  cancel_children(task)
   if not ok and (...) ~= CANCELLED then
     task.on_error(tostring((...)), task)
   end
@@ -79,10 +86,10 @@ function M.spawn(fn, opts, ...)
     name = opts.name or "task",
     on_error = opts.on_error or (parent and parent.on_error) or default_on_error,
     parent = parent,
-    children = {},
   }, task_mt)
   if parent then
-    parent.children[task] = true
+    parent.children = parent.children or members.new()
+    parent.children:add(task)
   end
   task.co = coroutine.create(function(...)
     finish(task, xpcall(fn, with_traceback, ...))
@@ -98,9 +105,7 @@ function Task:cancel()
     return
   end
   self.cancelled = true
-  for child in pairs(self.children) do
-    child:cancel()
-  end
+  cancel_children(self)
   if self.abort then
     self.abort()
   end
@@ -147,7 +152,6 @@ function M.await(timeout_ms, start)
     settled = true
     task.abort = nil
     if timer then
-      timer:stop()
       timer:close()
     end
   end
@@ -174,8 +178,7 @@ function M.await(timeout_ms, start)
     resume(task, ...)
   end
   if timeout_ms then
-    timer = uv.new_timer()
-    timer:start(math.max(0, math.ceil(timeout_ms)), 0, function()
+    timer = world.timer(timeout_ms, function()
       if not settled then
         give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
       end
@@ -199,6 +202,38 @@ end
 ---@param ms number
 function M.sleep(ms)
   M.await(ms, function() end)
+end
+
+local function unpack_outcome(ok, ...)
+  if not ok then
+    error((...), 0)
+  end
+  return ...
+end
+
+--- Waits for what happens outside: a session notes or gives its results alone, not how they came.
+---@async
+---@param kind string As for `world.open`.
+---@param fn async fun(): any ... Run as a task of its own in a session, which ends with this wait.
+---@param ... any What is asked for.
+---@return any ... Its results. An error is raised here.
+function M.outside(kind, fn, ...)
+  if not world.is_inside() then
+    return fn()
+  end
+  local asked = { n = select("#", ...), ... }
+  return unpack_outcome(M.await(nil, function(done)
+    local task = world.open(kind, function(on_event)
+      return M.spawn(function()
+        on_event(M.pcall(fn))
+      end, { name = kind, detached = true })
+    end, done, unpack(asked, 1, asked.n))
+    return function()
+      world.leave(function()
+        task:cancel()
+      end)
+    end
+  end))
 end
 
 --- Like `pcall`, but a cancellation passes through.
@@ -275,7 +310,7 @@ end
 function M.run(fn, ...)
   local task = M.spawn(fn, { name = "main", on_error = function() end, detached = true }, ...)
   while not task.done do
-    if not uv.run("once") and not task.done then
+    if not world.turn() and not task.done then
       return false, "the main task waits for something that can never happen"
     end
   end

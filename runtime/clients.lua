@@ -19,11 +19,13 @@ local clock = require("runtime.clock")
 local failures = require("runtime.providers.failure")
 local payment = require("runtime.clients.payment")
 local plateau = require("runtime.clients.plateau")
+local questions = require("runtime.clients.questions")
 local retry = require("runtime.clients.retry")
 local spending = require("runtime.spending")
 local strategies = require("runtime.clients.strategies")
 local suggest = require("runtime.suggest")
 local telemetry = require("runtime.telemetry")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -110,7 +112,7 @@ end
 ---@return clients.Registry?
 ---@return string? err A line for each mistake.
 function M.new(opts)
-  local env = opts.env or os.getenv
+  local env = opts.env or world.env
   local config, notice = opts.config, nil
   if config == nil then
     config, notice = builtin(env)
@@ -165,6 +167,22 @@ function Registry:list()
       key_variable = is_missing and client.key_variable or nil,
       members = client.members,
     }
+  end
+  return list
+end
+
+--- The texts that no recording may have: keys, and the users' own headers.
+---@return string[]
+function Registry:secrets()
+  local list = {}
+  for _, client in pairs(self.clients) do
+    local handler = client.handler
+    for _, secret in ipairs(handler and handler.secrets and handler:secrets() or {}) do
+      list[#list + 1] = secret
+    end
+    for _, value in pairs(client.options.headers or {}) do
+      list[#list + 1] = value
+    end
   end
   return list
 end
@@ -276,7 +294,7 @@ function Registry:ask(client, call, deadline_ms)
   self.telemetry:execute("beamlens.llm.start", { system_time = self.clock.wall_ms() },
     metadata_of(client, request))
   local result
-  result, failure = client.handler:decide(request, timeout_ms, self.clock.wall_ms())
+  result, failure = questions.ask(client, request, timeout_ms, self.clock.wall_ms())
   note(client, result, failure)
   local duration = self.clock.now_ms() - started_ms
   local answer = result or failure

@@ -12,6 +12,7 @@
 local async = require("runtime.async")
 local dist = require("host.dist")
 local node_name = require("runtime.node_name")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -208,7 +209,9 @@ end
 function Cluster:is_registered(member)
   local alive, host = member.name:match("^([^@]+)@(.+)$")
   local nodes = async.await(EPMD_TIMEOUT_MS, function(done)
-    local question = dist.epmd_names(host, self.epmd_port, done)
+    local question = world.open("epmd", function(on_event)
+      return dist.epmd_names(host, self.epmd_port, on_event)
+    end, done, host)
     return function()
       question:cancel()
     end

@@ -13,6 +13,7 @@ local misfits = require("runtime.domain.misfits")
 local results = require("runtime.domain.results")
 local shape = require("runtime.domain.shape")
 local suggest = require("runtime.suggest")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -154,6 +155,25 @@ local function seen_by_domain(self, ctx)
   }, target_mt)
 end
 
+-- Runs a function of the domain. What one that watches no node reads (files, say) nobody else
+-- knows: to a session it is outside, and what it returns comes in. Returns what `pcall` does, the
+-- function's first three results alone, and the length of the first.
+local function run(self, ctx, fn, ...)
+  local is_outside = not self.watches_node and world.is_inside()
+  local function taken(ok, value, ...)
+    local second, third = ...
+    local length = type(value) == "table" and #value or nil
+    return ok, is_outside and results.plain(value) or value, second, third, length
+  end
+  if not is_outside then
+    return taken(async.pcall(fn, seen_by_domain(self, ctx), ...))
+  end
+  local args, count = { ... }, select("#", ...)
+  return async.outside("domain", function()
+    return taken(async.pcall(fn, seen_by_domain(self, ctx), unpack(args, 1, count)))
+  end, self.name, ...)
+end
+
 --- Checks a policy's settings and fills in the defaults.
 ---@param given? table<string, any>
 ---@return table<string, any>? settings
@@ -179,7 +199,7 @@ end
 ---@return string? err
 ---@return string? code
 function Domain:snapshot(ctx)
-  local ok, data, err, code = async.pcall(self.read_metrics, seen_by_domain(self, ctx))
+  local ok, data, err, code = run(self, ctx, self.read_metrics)
   if not ok then
     return nil, ("ELUA: the snapshot of %s failed: %s"):format(self.name, first_line(data)), "ELUA"
   elseif data == nil then
@@ -229,14 +249,14 @@ function Domain:invoke(ctx, name, args)
     return nil, problem
   end
   local started_ms = ctx.clock.now_ms()
-  local ok, value, meta = async.pcall(callback.run, seen_by_domain(self, ctx),
+  local ok, value, meta, _, length = run(self, ctx, callback.run,
     unpack(values, 1, #callback.params))
   if not ok then
     return nil, ("%s failed: %s"):format(name, first_line(value))
   elseif value == nil then
     return nil, ("%s: %s"):format(name, tostring(meta or "no answer"))
   end
-  local total = callback.returns.list and type(value) == "table" and #value or nil
+  local total = callback.returns.list and length
   local plain = results.plain(value)
   if ctx.on_misfit then
     each(misfits.of_result(callback, plain), ctx.on_misfit)

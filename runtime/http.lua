@@ -4,6 +4,7 @@
 
 local async = require("runtime.async")
 local native = require("host.http")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -28,6 +29,28 @@ local M = {}
 ---@field connect_ms number Until the connection stood; 0 when an open one was used.
 ---@field total_ms number
 
+-- What is asked for, without anything that may be secret.
+local function label(opts)
+  return ("%s %s"):format(opts.method or (opts.body and "POST" or "GET"),
+    (tostring(opts.url):gsub("[?#].*", ""):gsub("//[^/]*@", "//")))
+end
+
+-- The request's callbacks under one: `on_event(name, …)`.
+local function start(opts, on_event)
+  local own = {}
+  for name, value in pairs(opts) do
+    own[name] = value
+  end
+  for _, name in ipairs({ "on_headers", "on_data" }) do
+    own[name] = opts[name] and function(...)
+      return on_event(name, ...)
+    end
+  end
+  return native.request(own, function(...)
+    on_event("done", ...)
+  end)
+end
+
 --- Makes a request and waits for the whole answer.
 ---@async
 ---@param opts http.Options
@@ -37,7 +60,11 @@ local M = {}
 --- (the connection ended before the answer did), `"ETOOBIG"`, `"EHTTP"` (anything else)
 function M.request(opts)
   return async.await(nil, function(done)
-    local req, err, code = native.request(opts, done)
+    local req, err, code = world.open("http", function(on_event)
+      return start(opts, on_event)
+    end, function(name, ...)
+      return (opts[name] or done)(...)
+    end, label(opts))
     if not req then
       done(nil, err, code)
       return

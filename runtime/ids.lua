@@ -1,6 +1,6 @@
 --- Random ids: alerts, samples, findings, executions and traces are named by them.
 
-local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -12,7 +12,7 @@ function M.hex(digits)
   if type(digits) ~= "number" or digits < 1 or digits % 1 ~= 0 then
     error("an id has a whole number of digits, at least 1", 2)
   end
-  local bytes = assert(uv.random(math.ceil(digits / 2)))
+  local bytes = world.random(math.ceil(digits / 2))
   local text = bytes:gsub(".", function(byte)
     return ("%02x"):format(byte:byte())
   end)

@@ -7,6 +7,7 @@
 local core = require("host.core")
 local suggest = require("runtime.suggest")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -40,7 +41,7 @@ local loader_mt = { __index = Loader }
 ---@param opts { dir?: string, env?: fun(name: string): string? }
 ---@return loader.Loader
 function M.new(opts)
-  local env = opts.env or os.getenv
+  local env = opts.env or world.env
   return setmetatable({ dir = opts.dir or env("BEAMLENS_DIR"), env = env }, loader_mt)
 end
 
@@ -133,6 +134,7 @@ end
 ---@return any value What the file returns.
 ---@return string? err `FILE:LINE: message`
 function M.run(source, chunk_name, extra)
+  world.file(chunk_name, source)
   local chunk, err = load(source, "@" .. chunk_name, "t", setmetatable({}, {
     __index = function(_, name)
       local value = extra and extra[name]

@@ -10,6 +10,7 @@
 local async = require("runtime.async")
 local finding_alert = require("runtime.rules.finding_alert")
 local ids = require("runtime.ids")
+local members = require("runtime.members")
 local record = require("runtime.alerts.record")
 local units = require("runtime.units")
 
@@ -54,7 +55,7 @@ function M.new(opts)
     renotify_ms = opts.renotify_ms,
     entries = {}, -- type -> { finding, held_ms, title, trace_id }
     restarts = {}, -- monotonic ms of each in the window
-    listeners = {},
+    listeners = members.new(),
   }, reachability_mt)
 end
 
@@ -122,10 +123,10 @@ end
 ---@param fn fun(finding: rules.Finding, what: "pending"|"firing"|"worsened"|"cleared")
 ---@return fun() unsubscribe
 function Reachability:on_finding(fn)
-  local key = {}
-  self.listeners[key] = fn
+  local listener = { fn = fn }
+  self.listeners:add(listener)
   return function()
-    self.listeners[key] = nil
+    self.listeners:remove(listener)
   end
 end
 
@@ -152,8 +153,8 @@ function Reachability:emit(event, entry, what, measurements)
 end
 
 function Reachability:notify(entry, what)
-  for _, fn in pairs(self.listeners) do
-    local ok, err = async.pcall(fn, record.copy(entry.finding), what)
+  for _, listener in ipairs(self.listeners:list()) do
+    local ok, err = async.pcall(listener.fn, record.copy(entry.finding), what)
     if not ok then
       self.telemetry:execute("beamlens.rule.failed", { system_time = self.clock.wall_ms() }, {
         watcher = "node", domain = "node", node = self.node, type = entry.finding.type,

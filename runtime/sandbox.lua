@@ -6,10 +6,12 @@
 
 local async = require("runtime.async")
 local json = require("runtime.json")
+local members = require("runtime.members")
 local native = require("host.sandbox")
 local native_json = require("host.json")
 local outcome = require("runtime.sandbox.outcome")
 local units = require("runtime.units")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -36,7 +38,9 @@ local DEFAULT_LIMITS = {
 --- `pool` is 0 to 16; default 4. The rest is for specs: see host/sandbox.c.
 ---@return sandbox.Sandbox
 function M.new(opts)
-  return setmetatable({ box = native.open(opts or {}) }, sandbox_mt)
+  return setmetatable({ box = world.open("sandbox", function()
+    return native.open(opts or {})
+  end) }, sandbox_mt)
 end
 
 local function check_limits(limits)
@@ -94,19 +98,25 @@ local function answer(run, id, on_call, limits, name, args)
       plain[i] = value
     end
   end
+  local function send(...)
+    local values, count = { ... }, select("#", ...)
+    return world.open("reply", function()
+      return run:reply(id, unpack(values, 1, count))
+    end)
+  end
   local function reply(ok, granted, ...)
     if not ok then
       local text = short_error(granted):gsub("[%w_%-]+%.lua:%d+: ", "")
-      run:reply(id, false, "internal error: " .. text)
+      send(false, "internal error: " .. text)
       error(granted, 0)
     elseif granted then
-      local sent, _, code = run:reply(id, true, ...)
+      local sent, _, code = send(true, ...)
       if not sent and code == "EBIG" then
-        run:reply(id, false, ("the answer is larger than %s; ask for less"):format(
+        send(false, ("the answer is larger than %s; ask for less"):format(
           units.format_size(limits.reply_bytes)))
       end
     else
-      run:reply(id, false, short_error((...) or "failed"))
+      send(false, short_error((...) or "failed"))
     end
   end
   reply(async.pcall(on_call, name, plain))
@@ -115,27 +125,29 @@ end
 -- One run of the request, to its frame.
 ---@async
 local function run_once(box, request, on_call)
-  local tasks = {}
+  local tasks = members.new()
   local function cancel_tasks()
-    for task in pairs(tasks) do
+    for _, task in ipairs(tasks:list()) do
       task:cancel()
     end
   end
   return async.await(nil, function(done)
     local run, err
-    run, err = box:exec(request, function(what, id, name, args)
+    run, err = world.open("script", function(on_event)
+      return box:exec(request, on_event)
+    end, function(what, id, name, args)
       if what == "call" then
         local task = async.spawn(function()
           answer(run, id, on_call, request.limits, name, args)
         end, { name = "callback " .. name, detached = true })
         if not task.done then
-          tasks[task] = true
+          tasks:add(task)
         end
       else
         cancel_tasks()
         done(id)
       end
-    end)
+    end, request)
     if not run then
       done(outcome.failure("sandbox", "sandbox unavailable: " .. err:gsub("^%u+: ", "")))
     end

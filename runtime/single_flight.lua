@@ -7,6 +7,7 @@
 --- is cancelled when nobody waits for it any more.
 
 local async = require("runtime.async")
+local members = require("runtime.members")
 
 local M = {}
 
@@ -18,13 +19,13 @@ local flight_mt = { __index = Flight }
 ---@param work async fun(...): any
 ---@return single_flight.Flight
 function M.new(work)
-  return setmetatable({ work = work, waiters = {} }, flight_mt)
+  return setmetatable({ work = work, waiters = members.new() }, flight_mt)
 end
 
 local function land(self, ok, ...)
   local waiters = self.waiters
-  self.waiters, self.task = {}, nil
-  for wake in pairs(waiters) do
+  self.waiters, self.task = members.new(), nil
+  for _, wake in ipairs(waiters:list()) do
     if ok then
       wake(...)
     else
@@ -49,13 +50,13 @@ end
 function Flight:run(timeout_ms, ...)
   local args = { n = select("#", ...), ... }
   return async.await(timeout_ms, function(done)
-    self.waiters[done] = true
+    self.waiters:add(done)
     if not self.task then
       start(self, unpack(args, 1, args.n))
     end
     return function()
-      self.waiters[done] = nil
-      if next(self.waiters) == nil and self.task then
+      self.waiters:remove(done)
+      if self.waiters:is_empty() and self.task then
         self.task:cancel()
         self.task = nil
       end

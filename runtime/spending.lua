@@ -13,6 +13,7 @@
 
 local async = require("runtime.async")
 local failures = require("runtime.providers.failure")
+local members = require("runtime.members")
 local units = require("runtime.units")
 
 local M = {}
@@ -56,7 +57,7 @@ local ledger_mt = { __index = Ledger }
 ---@return spending.Ledger
 function M.new(opts)
   return setmetatable({ clock = opts.clock, telemetry = opts.telemetry,
-    on_change = opts.on_change or function() end, accounts = {}, open = {},
+    on_change = opts.on_change or function() end, accounts = {}, open = members.new(),
     settled = async.signal() }, ledger_mt)
 end
 
@@ -167,14 +168,14 @@ local function hold(self, accounts, cost, deadline_ms)
     window.under_way = window.under_way + cost.likely[unit]
     self.on_change(account.name, window)
   end)
-  self.open[held] = true
+  self.open:add(held)
   return held
 end
 
 -- Settles what nobody settled: its task was ended.
 local function expire(self)
   local now_ms = self.clock.now_ms()
-  for held in pairs(self.open) do
+  for _, held in ipairs(self.open:list()) do
     if held.expires_ms < now_ms then
       self:settle(held, held.cost.likely)
     end
@@ -210,10 +211,10 @@ end
 ---@param held table
 ---@param spent estimate.Cost
 function Ledger:settle(held, spent)
-  if not self.open[held] then
+  if not self.open:has(held) then
     return
   end
-  self.open[held] = nil
+  self.open:remove(held)
   local cost = held.cost
   each_window(held.accounts, function(account, window, unit)
     roll(self, window)
@@ -223,7 +224,7 @@ function Ledger:settle(held, spent)
     account.total[unit] = account.total[unit] + spent[unit]
     self.on_change(account.name, window)
   end)
-  if not next(self.open) then
+  if self.open:is_empty() then
     -- Sums of fractions leave crumbs.
     each_window(held.accounts, function(_, window)
       window.held, window.under_way = 0, 0

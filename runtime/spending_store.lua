@@ -72,6 +72,9 @@ local function write_all(self)
         window.is_told and 1 or 0 }
     end
     self.changed = {}
+    table.sort(rows, function(a, b)
+      return a[1] .. a[2] < b[1] .. b[2]
+    end)
     local ok, err = self.store:query(WRITE, json.encode(rows))
     if not ok then
       fail(self, err)

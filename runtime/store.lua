@@ -10,6 +10,7 @@
 local async = require("runtime.async")
 local native = require("host.store")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -72,18 +73,21 @@ end
 ---@return string? code ELOCKED: another process has it; `pid` is its id.
 ---@return integer? pid
 function M.open(opts)
-  local ok, err, code = make_folders(opts.path)
-  if not ok then
-    return nil, err, code
-  end
-  local lock, pid
-  lock, err, code, pid = native.lock(opts.path .. ".lock")
+  local lock, err, code, pid = world.open("lock", function()
+    local ok, folder_err, folder_code = make_folders(opts.path)
+    if not ok then
+      return nil, folder_err, folder_code
+    end
+    return native.lock(opts.path .. ".lock")
+  end)
   if not lock then
     return nil, err, code, pid
   end
   local self = setmetatable({ path = opts.path, lock = lock, queue = {} }, store_mt)
-  self.native, err, code = native.open(opts.path, function()
-    self:done()
+  self.native, err, code = world.open("store", function()
+    return native.open(opts.path, function()
+      self:done()
+    end)
   end)
   if not self.native then
     lock:close()
@@ -131,14 +135,16 @@ function Store:query(sql, ...)
     return nil, "ECLOSED: the store is closed", "ECLOSED"
   end
   local params = { n = select("#", ...), ... }
-  return async.await(TIMEOUT_MS, function(done)
-    local entry = { sql = sql, params = params, done = done }
-    table.insert(self.queue, entry)
-    self:advance()
-    return function()
-      entry.done = function() end
-    end
-  end)
+  return async.outside("query", function()
+    return async.await(TIMEOUT_MS, function(done)
+      local entry = { sql = sql, params = params, done = done }
+      table.insert(self.queue, entry)
+      self:advance()
+      return function()
+        entry.done = function() end
+      end
+    end)
+  end, sql)
 end
 
 --- Closes the file and gives up the ownership. A request that still runs is left to itself.

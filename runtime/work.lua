@@ -179,7 +179,13 @@ end
 --- is left behind and replaced.
 function Worker:call(module, fn_name, args, opts)
   local timeout_ms = check_call(module, fn_name, args, opts)
-  args = args or {}
+  -- The arguments may hold a password: they are no part of what is asked.
+  return async.outside("work", function()
+    return self:wait(module, fn_name, args or {}, timeout_ms)
+  end, module, fn_name)
+end
+
+function Worker:wait(module, fn_name, args, timeout_ms)
   return async.await(nil, function(done)
     local entry = {
       module = module, fn_name = fn_name, timeout_ms = timeout_ms, done = done,

@@ -7,6 +7,7 @@ local domain = require("runtime.domain")
 local loader_module = require("runtime.loader")
 local prompts = require("runtime.prompts")
 local suggest = require("runtime.suggest")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -82,12 +83,12 @@ function Loaded:registry_for(policy)
   if not policy.clients then
     return self.registry
   end
-  local err = clients.mistakes_in(policy.clients, policy.file, os.getenv)
+  local err = clients.mistakes_in(policy.clients, policy.file, world.env)
   if err then
     return nil, err
   end
   return clients.new({ config = policy.clients, telemetry = self.telemetry,
-    clock = self.clock, env = os.getenv, ledger = self.ledger, prices = self.prices,
+    clock = self.clock, env = world.env, ledger = self.ledger, prices = self.prices,
     account = ("registry of %s"):format(policy.name) })
 end
 

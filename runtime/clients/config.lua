@@ -16,6 +16,7 @@ M.PROVIDERS = {
   ["azure-openai"] = "runtime.providers.azure_openai",
   openrouter = "runtime.providers.openrouter",
   ollama = "runtime.providers.ollama",
+  replay = "runtime.providers.replay",
   rules = "runtime.providers.rules",
   ["vertex-ai"] = "runtime.providers.vertex_ai",
 }

@@ -7,6 +7,7 @@ local node_name = require("runtime.node_name")
 local options = require("runtime.options")
 local prices = require("runtime.clients.prices")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -124,7 +125,7 @@ function M.open_registry(opts)
   local path = opts.file or find_file("clients.lua", opts.watcher_file)
   local config, own_prices, err
   if path then
-    config, err = clients.load(path, os.getenv)
+    config, err = clients.load(path, world.env)
     if not config then
       return nil, err
     end
@@ -137,7 +138,7 @@ function M.open_registry(opts)
     end
   end
   return clients.new({ config = config, telemetry = opts.telemetry, clock = opts.clock,
-    env = os.getenv, prices = own_prices, ledger = opts.ledger })
+    env = world.env, prices = own_prices, ledger = opts.ledger })
 end
 
 return M

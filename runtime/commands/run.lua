@@ -16,12 +16,14 @@ local parts = require("runtime.app.parts")
 local payloads = require("runtime.app.payloads")
 local policy = require("runtime.policy")
 local sandbox = require("runtime.sandbox")
+local sessions = require("runtime.session")
 local spending = require("runtime.spending")
 local spending_store = require("runtime.spending_store")
 local store = require("runtime.store")
 local telemetry = require("runtime.telemetry")
 local units = require("runtime.units")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -49,6 +51,8 @@ M.options = {
   dir = common.NODE_OPTIONS.dir,
   ["for"] = { arg = "TIME", doc = "stop after this time, such as 30s", parse = options.duration },
   ["show-payload"] = { doc = "print what would be sent to the model, send nothing, and end" },
+  record = { arg = "FILE", doc = "record all that comes in, for --replay" },
+  replay = { arg = "FILE", doc = "run again what was recorded, without node, model or network" },
   iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
   help = { doc = "print this" },
 }
@@ -86,7 +90,7 @@ local function load_policies(files, opts, files_of_users)
   local watches_node = parts.watches_node(files_of_users)
   for _, file in ipairs(files) do
     local list, file_errors = policy.load(file,
-      { node = opts.node, env = os.getenv, watches_node = watches_node })
+      { node = opts.node, env = world.env, watches_node = watches_node })
     for _, item in ipairs(list or {}) do
       item.client = opts.client or item.client
       policies[#policies + 1] = item
@@ -149,7 +153,7 @@ local function build(opts)
       return cookie.find({ file = opts["cookie-file"] or file, env = os.getenv })
     end,
     own_name = opts.name,
-    epmd_port = tonumber(os.getenv("ERL_EPMD_PORT")),
+    epmd_port = tonumber(world.env("ERL_EPMD_PORT")),
   })
   if not application then
     host.sandbox:close()
@@ -162,7 +166,7 @@ end
 -- Becomes the owner of the store and takes over what was spent before. False when another process
 -- is the owner; whatever else is wrong with the store, the host watches without it.
 local function open_store(host, given)
-  local path, place_err = store.path(given)
+  local path, place_err = store.path(given, world.env)
   if not path then
     if place_err then
       warn(place_err .. "; spending is kept in memory alone")
@@ -194,22 +198,25 @@ end
 -- SIGINT and SIGTERM stop the host; a second one ends it at once.
 local function handle_signals(host)
   local signals, seen = {}, false
+  local function handle(name, fn)
+    signals[#signals + 1] = world.open("signal", function(on_event)
+      local signal = uv.new_signal()
+      signal:start(name, on_event)
+      return signal
+    end, fn, name)
+  end
   for _, name in ipairs({ "sigint", "sigterm" }) do
-    local signal = uv.new_signal()
-    signal:start(name, function()
+    handle(name, function()
       if seen then
         os.exit(130)
       end
       seen = true
       host:stop(name)
     end)
-    signals[#signals + 1] = signal
   end
-  local hangup = uv.new_signal()
-  hangup:start("sighup", function()
+  handle("sighup", function()
     warn("SIGHUP: files are not reloaded while running yet; restart to apply changes")
   end)
-  signals[#signals + 1] = hangup
   return function()
     for _, signal in ipairs(signals) do
       signal:close()
@@ -230,7 +237,29 @@ local function attach_handlers(host, policies)
   end
 end
 
-local function run(opts)
+-- Opens stdout. That it was closed belongs to a recording; a replay has a stdout of its own, and
+-- nobody to tell.
+local function open_output(host, session)
+  world.open("stdout", function(on_event)
+    host.output = output.new(1, on_event)
+    return host.output
+  end, function()
+    host:stop("stdout closed")
+  end)
+  host.output = host.output or output.new(1, function() end)
+  if session then
+    session:set_output(host.output)
+  end
+end
+
+-- What must be in no recording.
+local function hide_secrets(host, session)
+  for _, unit in ipairs(session and host.app.units or {}) do
+    session:hide(unit.registry:secrets())
+  end
+end
+
+local function run(opts, session)
   local host, errors = build(opts)
   if not host then
     for _, err in ipairs(errors) do
@@ -251,9 +280,8 @@ local function run(opts)
       host.stopping:fire()
     end
   end
-  host.output = output.new(1, function()
-    host:stop("stdout closed")
-  end)
+  open_output(host, session)
+  hide_secrets(host, session)
   local only_shows = opts["show-payload"]
   host.log = not only_shows and log.new({ output = host.output, telemetry = host.telemetry,
     clock = host.clock,
@@ -306,6 +334,9 @@ local function run(opts)
   stopping:join(STOP_WITHIN_MS)
   close_store(host)
   release_signals()
+  if session then
+    session:finish(reason)
+  end
   host.output:close(500)
   if host.output.dropped > 0 then
     warn(("%s events were dropped: stdout's reader was too slow"):format(
@@ -326,15 +357,24 @@ function M.main(args)
     print(options.help("run FILE|DIR... [OPTION...]", M.options))
     return 0
   end
+  local session, session_err = sessions.new(opts, { args = args, known = M.options }, warn)
+  if session_err then
+    warn(session_err)
+    return 2
+  elseif session then
+    session:start()
+  end
   collectgarbage("setpause", GC_PAUSE_PCT)
   collectgarbage("setstepmul", GC_STEP_PCT)
-  local ok, status = async.run(run, opts)
+  local ok, status = async.run(run, opts, session)
   core.set_error_hook(nil)
   if not ok then
-    warn(tostring(status))
-    return 1
+    if not (session and session:is_over()) then
+      warn(tostring(status))
+    end
+    status = 1
   end
-  return status
+  return session and session:stop(status) or status
 end
 
 return M

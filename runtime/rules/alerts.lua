@@ -145,8 +145,15 @@ end
 function RuleAlerts:stop()
   local running = self.running
   self.running = {}
-  for entry, task in pairs(running) do
-    task:cancel()
+  local entries = {}
+  for entry in pairs(running) do
+    entries[#entries + 1] = entry
+  end
+  table.sort(entries, function(a, b)
+    return a.finding.id < b.finding.id
+  end)
+  for _, entry in ipairs(entries) do
+    running[entry]:cancel()
     self:fire(entry, {})
   end
 end

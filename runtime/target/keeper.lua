@@ -7,6 +7,7 @@ local link = require("runtime.target.link")
 local own_names = require("runtime.target.own_names")
 local releases = require("runtime.releases")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -27,7 +28,7 @@ local keeper_mt = { __index = Keeper }
 ---@param opts table The options of `target.new`, with their defaults.
 ---@return keeper.Keeper
 function M.new(target, opts)
-  local host = own_names.host_for(target.node, uv.os_gethostname())
+  local host = own_names.host_for(target.node, world.value("hostname", uv.os_gethostname))
   return setmetatable({
     target = target,
     opts = opts,
@@ -55,7 +56,7 @@ end
 ---@return number
 function M.backoff_ms(failures, bounds)
   local pause = math.min(bounds.max, bounds.first * 2 ^ math.min(failures - 1, 30))
-  return pause * (1 - uv.random(1):byte() / 255 / 4)
+  return pause * (1 - world.random(1):byte() / 255 / 4)
 end
 
 -- Text of a charlist such as "25", which arrives as a list of its characters.
@@ -128,7 +129,7 @@ end
 -- One connection from attempt to end. Returns how it failed.
 function Keeper:session()
   local started = self.clock.now_ms()
-  local cookie, err, code = self.opts.cookie()
+  local cookie, err, code = world.secret("cookie", self.opts.cookie)
   if not cookie then
     return { err = err, code = code or "ENOCOOKIE" }
   end
@@ -173,7 +174,7 @@ function Keeper:wait_retry(failure, retry_ms)
       self.failures = 0
       return
     end
-    local cookie = step < math.huge and self.opts.cookie()
+    local cookie = step < math.huge and world.secret("cookie", self.opts.cookie)
     if cookie and digest(cookie) ~= self.tried then
       return
     end

@@ -3,7 +3,8 @@
 
 local async = require("runtime.async")
 local dist = require("host.dist")
-local uv = require("luv")
+local members = require("runtime.members")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -23,31 +24,45 @@ local LONGEST_TIMER_MS = 3600000
 local Link = {}
 local link_mt = { __index = Link }
 
--- Tries one own name. Returns a link that stands, or nil, err, code.
-local function connect(opts, own_name)
-  local self = setmetatable({
-    node = opts.node,
-    clock = opts.clock,
-    pending = {}, -- settle -> when it has to be there, of the calls in flight
-    over = async.signal(),
-    priority = "low",
-    on_answer = function() end,
-  }, link_mt)
-  -- epmd and the handshake have `timeout_ms` each, and say themselves when it is over.
-  local ok, err, code = async.await(2 * opts.timeout_ms + 1000, function(done)
-    self.conn = dist.connect({
+-- A function that begins to connect. `on_event(is_up, …)` gets the connection's info, or why it
+-- failed or has ended.
+local function dialler(opts, own_name)
+  return function(on_event)
+    return dist.connect({
       node = opts.node,
       own_name = own_name,
       cookie = opts.cookie,
       epmd_port = opts.epmd_port,
       timeout_ms = opts.timeout_ms,
     }, function(info)
-      self.info = info
-      done(true)
-    end, function(down_err, down_code)
-      self:finish(down_err, down_code)
-      done(nil, down_err, down_code)
+      on_event(true, info)
+    end, function(err, code)
+      on_event(false, err, code)
     end)
+  end
+end
+
+-- Tries one own name. Returns a link that stands, or nil, err, code.
+local function connect(opts, own_name)
+  local self = setmetatable({
+    node = opts.node,
+    clock = opts.clock,
+    pending = members.new(), -- { settle, until_ms } of the calls in flight
+    over = async.signal(),
+    priority = "low",
+    on_answer = function() end,
+  }, link_mt)
+  -- epmd and the handshake have `timeout_ms` each, and say themselves when it is over.
+  local ok, err, code = async.await(2 * opts.timeout_ms + 1000, function(done)
+    self.conn = world.open("connect", dialler(opts, own_name), function(is_up, ...)
+      if is_up then
+        self.info = ...
+        done(true)
+      else
+        self:finish(...)
+        done(nil, ...)
+      end
+    end, opts.node, own_name)
     return function()
       self:close()
     end
@@ -56,7 +71,6 @@ local function connect(opts, own_name)
     return nil, err, code
   end
   self.last_answer_ms = self.clock.now_ms()
-  self.timer = uv.new_timer()
   return self
 end
 
@@ -97,13 +111,13 @@ function Link:finish(err, code)
   end
   self.down = { err = err, code = code }
   local pending = self.pending
-  self.pending = {}
+  self.pending = members.new()
   if self.timer then
     self.timer:close()
     self.timer = nil
   end
-  for settle in pairs(pending) do
-    settle(nil, ("EDOWN: the connection to %s ended: %s"):format(self.node, err), "EDOWN")
+  for _, flight in ipairs(pending:list()) do
+    flight.settle(nil, ("EDOWN: the connection to %s ended: %s"):format(self.node, err), "EDOWN")
   end
   self.over:fire(true)
 end
@@ -130,19 +144,19 @@ end
 -- Ends the calls whose time is over, and sleeps until the next one's is.
 function Link:expire()
   local now_ms, next_ms, expired = async.now_ms(), math.huge, {}
-  for settle, until_ms in pairs(self.pending) do
-    if until_ms <= now_ms then
-      expired[#expired + 1] = settle
+  for _, flight in ipairs(self.pending:list()) do
+    if flight.until_ms <= now_ms then
+      expired[#expired + 1] = flight
     else
-      next_ms = math.min(next_ms, until_ms)
+      next_ms = math.min(next_ms, flight.until_ms)
     end
   end
   self.armed_ms = nil
   if next_ms < math.huge then
     self:arm(next_ms)
   end
-  for _, settle in ipairs(expired) do
-    settle(nil, "ETIMEDOUT: no answer in time", "ETIMEDOUT")
+  for _, flight in ipairs(expired) do
+    flight.settle(nil, "ETIMEDOUT: no answer in time", "ETIMEDOUT")
   end
 end
 
@@ -154,20 +168,23 @@ function Link:arm(until_ms)
   end
   self.armed_ms = until_ms
   local wait_ms = math.min(math.max(0, until_ms - async.now_ms()), LONGEST_TIMER_MS)
-  self.timer:start(math.ceil(wait_ms), 0, function()
+  if self.timer then
+    self.timer:close()
+  end
+  self.timer = world.timer(wait_ms, function()
     self:expire()
   end)
 end
 
 -- Sends one call. Returns the function that abandons it.
 function Link:send(mod, fun, args, opts, done)
-  local over, settle, id = false, nil, nil
-  function settle(value, err, code)
+  local over, id, flight = false, nil, {}
+  function flight.settle(value, err, code)
     if over then
       return
     end
     over = true
-    self.pending[settle] = nil
+    self.pending:remove(flight)
     if code == "ETIMEDOUT" and not self.down then
       self.conn:cancel(id)
     end
@@ -177,19 +194,21 @@ function Link:send(mod, fun, args, opts, done)
     end
     done(value, err, code)
   end
-  id = self.conn:call(mod, fun, args, {
-    max_heap_words = opts.max_heap_words or MAX_HEAP_WORDS,
-    priority = opts.priority or self.priority,
-    reply = opts.reply or "exit",
-  }, settle)
+  id = world.open("call", function(on_event)
+    return self.conn:call(mod, fun, args, {
+      max_heap_words = opts.max_heap_words or MAX_HEAP_WORDS,
+      priority = opts.priority or self.priority,
+      reply = opts.reply or "exit",
+    }, on_event)
+  end, flight.settle, mod, fun, args)
   if not over then
-    local until_ms = async.now_ms() + opts.timeout_ms
-    self.pending[settle] = until_ms
-    self:arm(until_ms)
+    flight.until_ms = async.now_ms() + opts.timeout_ms
+    self.pending:add(flight)
+    self:arm(flight.until_ms)
   end
   return function()
     over = true
-    self.pending[settle] = nil
+    self.pending:remove(flight)
     if not self.down then
       self.conn:cancel(id)
     end

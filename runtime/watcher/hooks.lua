@@ -8,7 +8,9 @@
 --- hook ran, each stretch between two waits has to be timed.
 
 local async = require("runtime.async")
+local members = require("runtime.members")
 local redact = require("runtime.redact")
+local uv = require("luv")
 
 local M = {}
 
@@ -30,7 +32,8 @@ local hooks_mt = { __index = Hooks }
 --- `node` is the watched one, whose name is no e-mail address.
 ---@return hooks.Hooks
 function M.new(opts)
-  local self = setmetatable({ emit = opts.emit, node = opts.node, tasks = {} }, hooks_mt)
+  local self = setmetatable({ emit = opts.emit, node = opts.node, tasks = members.new() },
+    hooks_mt)
   self:set_policy(opts.policy)
   return self
 end
@@ -49,16 +52,21 @@ function Hooks:set_policy(policy)
   end
 end
 
+-- The time itself, which goes on where that of a recorded session stands still.
+local function now_ms()
+  return uv.hrtime() / 1e6
+end
+
 -- Lets `co` run until it waits or ends, and adds the time to `meter.spent_ms`. The count hook is
 -- global to the VM, so it is set only for this stretch. Once over the limit it raises at every
 -- instruction: a `pcall` inside cannot swallow it for long.
 local function resume_metered(co, meter, ...)
-  local started, caller = async.now_ms(), coroutine.running()
+  local started, caller = now_ms(), coroutine.running()
   local function look()
     if coroutine.running() == caller then
       return -- the stretch is over
     end
-    if meter.spent_ms + async.now_ms() - started > LIMIT_MS then
+    if meter.spent_ms + now_ms() - started > LIMIT_MS then
       meter.over = true
       debug.sethook(look, "", 1)
       error(OVERRUN, 0)
@@ -68,7 +76,7 @@ local function resume_metered(co, meter, ...)
   debug.sethook(look, "", meter.over and 1 or STEP)
   local function stop(...)
     debug.sethook(outer, mask, count)
-    meter.spent_ms = meter.spent_ms + async.now_ms() - started
+    meter.spent_ms = meter.spent_ms + now_ms() - started
     -- Compiled code of other files, patterns and C calls run past the hook.
     meter.over = meter.over or meter.spent_ms > LIMIT_MS
     return ...
@@ -116,12 +124,12 @@ local function start(self, name, ...)
     if not outcome.ok then
       self:failed(name, outcome[1])
     end
-    self.tasks[task or false] = nil
+    self.tasks:remove(task or false)
   end, { name = "hook " .. name, detached = true, on_error = function(err)
     self:failed(name, err)
   end }, ...)
   if not task.done then
-    self.tasks[task] = true
+    self.tasks:add(task)
   end
   return task, function()
     return outcome
@@ -132,7 +140,7 @@ end
 local function ask(self, name, ...)
   local task, outcome = start(self, name, ...)
   if not task.done and task:join(ANSWER_MS) == nil then
-    self.tasks[task] = nil
+    self.tasks:remove(task)
     task:cancel()
     self:failed(name, ("gave no answer within %d ms"):format(ANSWER_MS))
     return { ok = false }
@@ -235,10 +243,10 @@ end
 
 --- Cancels hooks that still wait.
 function Hooks:close()
-  for task in pairs(self.tasks) do
+  for _, task in ipairs(self.tasks:list()) do
     task:cancel()
   end
-  self.tasks = {}
+  self.tasks = members.new()
 end
 
 return M

@@ -51,7 +51,7 @@ local SENT = {
 
 -- The parts of the page that have a spec of their own.
 local ELSEWHERE = { ["google-ai"] = true, ["vertex-ai"] = true, ["aws-bedrock"] = true,
-  fallback = true, ["round-robin"] = true, Retries = true }
+  fallback = true, ["round-robin"] = true, Retries = true, replay = true }
 
 local function own_part(page)
   local parts = {}

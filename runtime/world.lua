@@ -1,0 +1,153 @@
+--- The doors by which all comes in that is not a function of what came before: time, chance, the
+--- environment, files, timers, and whoever answers from outside of this process.
+---
+--- Usually a door is a plain call. `run --record` installs a recorder, which notes what comes in
+--- (runtime/session/recorder.lua), and `run --replay` a player, which lets the same come in again
+--- and asks nobody (runtime/session/player.lua).
+
+local uv = require("luv")
+
+local M = {}
+
+---@class world.Session A recorder or a player, with a method for each function of this module.
+local session ---@type world.Session?
+
+--- Has a session stand between the runtime and the world; nil: nothing does.
+---@param installed? world.Session
+function M.install(installed)
+  session = installed
+end
+
+--- The monotonic clock in milliseconds, with fractions. In a session it stands still until
+--- something comes in.
+---@return number
+function M.now_ms()
+  if session then
+    return session:now_ms()
+  end
+  return uv.hrtime() / 1e6
+end
+
+--- Unix time in whole milliseconds. As `now_ms` in a session.
+---@return integer
+function M.wall_ms()
+  if session then
+    return session:wall_ms()
+  end
+  local s, us = uv.gettimeofday()
+  return s * 1000 + math.floor(us / 1000)
+end
+
+--- Random bytes.
+---@param count integer
+---@return string
+function M.random(count)
+  if session then
+    return session:random(count)
+  end
+  return assert(uv.random(count))
+end
+
+--- A variable of the environment.
+---@param name string
+---@return string?
+function M.env(name)
+  if session then
+    return session:env(name)
+  end
+  return os.getenv(name)
+end
+
+--- Notes the text of a user's file that is about to be used.
+---@param path string
+---@param text string
+function M.file(path, text)
+  if session then
+    session:file(path, text)
+  end
+end
+
+--- Reads something once that has no callback: `read()` and what it returns.
+---@param kind string
+---@param read fun(): any ...
+---@return any ...
+function M.value(kind, read)
+  if session then
+    return session:value(kind, read)
+  end
+  return read()
+end
+
+--- As `value`, for a text that must be in no recording: of it is only noted whether it is another.
+---@param kind string
+---@param read fun(): string?, string?, string?
+---@return string?
+---@return string? err
+---@return string? code
+function M.secret(kind, read)
+  if session then
+    return session:secret(kind, read)
+  end
+  return read()
+end
+
+--- Starts something outside that calls back.
+---@param kind string Such as "call".
+---@param start fun(on_event: function): any ... Starts it; calls `on_event` for all that comes.
+--- What it returns is a handle, or nil and why it could not be started.
+---@param on_event? function Called for what comes.
+---@param ... any What is asked for: a replay asks for the same.
+---@return any ... What `start` returned. In a replay a handle whose methods do nothing.
+function M.open(kind, start, on_event, ...)
+  if session then
+    return session:open(kind, start, on_event, ...)
+  end
+  return start(on_event)
+end
+
+local function start_timer(ms, fn)
+  local timer = uv.new_timer()
+  timer:start(ms, 0, fn)
+  return timer
+end
+
+--- Has a function called once, after a time.
+---@param ms number
+---@param fn fun()
+---@return { close: fun(self: table) } timer To be closed, whether it was called or not.
+function M.timer(ms, fn)
+  ms = math.max(0, math.ceil(ms))
+  if session then
+    return session:open("timer", function(on_event)
+      return start_timer(ms, on_event)
+    end, fn, ms)
+  end
+  return start_timer(ms, fn)
+end
+
+--- True where what is done belongs to a session: not in what `open` has started.
+---@return boolean
+function M.is_inside()
+  return session ~= nil and session:is_inside()
+end
+
+--- Runs a function outside of the session.
+---@param fn fun()
+function M.leave(fn)
+  if session then
+    session:leave(fn)
+  else
+    fn()
+  end
+end
+
+--- Lets something come in, and waits for it if need be.
+---@return boolean more False when nothing can come any more.
+function M.turn()
+  if session then
+    return session:turn()
+  end
+  return uv.run("once")
+end
+
+return M
