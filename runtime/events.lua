@@ -85,6 +85,12 @@ return {
     with(WATCHER, "error")),
   ["beamlens.watcher.restarted"] = event("The watcher's loop runs again after a crash.",
     { "restarts" }, WATCHER),
+  ["beamlens.watcher.paused"] = event(
+    "The watcher makes no decisions until it is resumed, or for `for_ms`; sampling and rules go "
+      .. "on. `by` is operator or guardian.", { "system_time", "for_ms" },
+    with(WATCHER, "by", "reason")),
+  ["beamlens.watcher.resumed"] = event("A pause is over; `by` is operator, guardian or time.",
+    TOOK, with(WATCHER, "by")),
   ["beamlens.watcher.invalid_tool"] = event("The model's call fits no tool.", { "in_a_row" },
     with(CYCLE, "tool", "error")),
   ["beamlens.watcher.hook_failed"] = event(

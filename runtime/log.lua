@@ -172,6 +172,17 @@ TEXT["beamlens.watcher.crashed"] = function(measurements, metadata, paint)
     units.format_duration(measurements.restart_ms or 0))
 end
 
+TEXT["beamlens.watcher.paused"] = function(measurements, metadata, paint)
+  local for_ms = measurements.for_ms
+  return paint("warning", "paused") .. (" by the %s%s: %s"):format(metadata.by,
+    for_ms and " for " .. units.format_duration(for_ms) or "", metadata.reason)
+end
+
+TEXT["beamlens.watcher.resumed"] = function(measurements, _, paint)
+  return paint("healthy", "resumed") .. " after a pause of "
+    .. units.format_duration(measurements.duration)
+end
+
 for _, name in ipairs({ "beamlens.watcher.hook_failed", "beamlens.rule.failed",
   "beamlens.handler.failed", "beamlens.reload.failed" }) do
   TEXT[name] = function(_, metadata, paint)

@@ -14,6 +14,7 @@ local cycle = require("runtime.watcher.cycle")
 local hooks = require("runtime.watcher.hooks")
 local json = require("runtime.json")
 local model_state = require("runtime.watcher.model_state")
+local pauses = require("runtime.watcher.pause")
 local prompts = require("runtime.prompts")
 local snapshots = require("runtime.watcher.snapshots")
 local standing = require("runtime.watcher.standing")
@@ -45,6 +46,8 @@ local FORCED_WAIT_MS = 60000
 --- source: string }
 ---@field trace_id? string Of the running cycle.
 ---@field cycle? cycle.Cycle
+---@field paused? pause.Pause|false
+---@field last_decision? { tool: string, source: string, at_ms: number }
 ---@field note? { text: string, at_ms: number } The model's own, carried over.
 local Watcher = {}
 local watcher_mt = { __index = Watcher }
@@ -167,16 +170,22 @@ function Watcher:stop(reason)
   end
 end
 
---- Pauses: no decisions until `resume`. Sampling and rules go on.
-function Watcher:pause()
-  self.paused = true
+--- Pauses: no decisions until `resume`, or for a time. Sampling and rules go on; a decision that
+--- is being made is finished.
+---@param opts? { by?: string, reason?: string, for_ms?: number } Default: by the operator.
+function Watcher:pause(opts)
+  self.paused = pauses.begin(self, opts or {})
   self.waking:wake("the operator paused the watcher")
 end
 
 --- Ends a pause.
-function Watcher:resume()
-  self.paused = false
-  self.waking:wake("the operator resumed the watcher")
+---@param by? string Default: the operator.
+function Watcher:resume(by)
+  if self.paused then
+    pauses.finish(self, self.paused, by or "operator")
+    self.paused = false
+    self.waking:wake("the pause of the watcher is over")
+  end
 end
 
 --- Ends a running wait.
@@ -356,7 +365,10 @@ function Watcher:run()
   while true do
     if self.paused then
       self.status = "paused"
-      self.waking:sleep(nil)
+      self.waking:sleep(pauses.left_ms(self, self.paused))
+      if self.paused and pauses.left_ms(self, self.paused) == 0 then
+        self:resume("time")
+      end
     elseif not self:is_in_contact() then
       await_contact(self)
     else

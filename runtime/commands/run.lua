@@ -6,6 +6,7 @@ local async = require("runtime.async")
 local beamlens = require("runtime.beamlens")
 local clock = require("runtime.clock")
 local common = require("runtime.commands.common")
+local control = require("runtime.control")
 local cookie = require("runtime.cookie")
 local core = require("host.core")
 local loader = require("runtime.loader")
@@ -207,7 +208,12 @@ local function handle_signals(host)
   end
   local hangup = uv.new_signal()
   hangup:start("sighup", function()
-    warn("SIGHUP: files are not reloaded while running yet; restart to apply changes")
+    async.spawn(function()
+      local ok, err = host:reload("SIGHUP")
+      if not ok then
+        warn("SIGHUP: " .. err)
+      end
+    end, { name = "reload", detached = true, on_error = warn })
   end)
   signals[#signals + 1] = hangup
   return function()
@@ -251,6 +257,10 @@ local function run(opts)
       host.stopping:fire()
     end
   end
+  -- The one way to a reload, whoever wants it. Returns what was done, or nil, why not, and a code.
+  function host.reload()
+    return nil, "files are not reloaded while running yet; restart to apply changes", "ENOSYS"
+  end
   host.output = output.new(1, function()
     host:stop("stdout closed")
   end)
@@ -291,6 +301,7 @@ local function run(opts)
       host:stop("iterations")
     end,
   })
+  local close_control = not only_shows and control.open(host, warn) or function() end
   if not reason then
     host.stopping:wait(opts["for"] or (only_shows and SHOW_WITHIN_MS))
     reason = reason or "time is over"
@@ -304,6 +315,7 @@ local function run(opts)
     host.app:stop(reason)
   end, { on_error = warn })
   stopping:join(STOP_WITHIN_MS)
+  close_control()
   close_store(host)
   release_signals()
   host.output:close(500)

@@ -282,6 +282,8 @@ local function step(self)
     return self:refuse(call, err)
   end
   self.mistakes = 0
+  self.watcher.last_decision = { tool = call.tool, source = call.source,
+    at_ms = self.watcher.clock.wall_ms() }
   return perform(self, call, args)
 end
 
