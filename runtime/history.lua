@@ -217,6 +217,12 @@ function History:latest()
   return self.list[#self.list]
 end
 
+--- How many samples are kept.
+---@return integer
+function History:count()
+  return self:last() - self.first + 1
+end
+
 --- All samples, oldest first.
 ---@return history.Sample[]
 function History:samples()

@@ -47,6 +47,7 @@ local FORCED_WAIT_MS = 60000
 ---@field trace_id? string Of the running cycle.
 ---@field cycle? cycle.Cycle
 ---@field paused? pause.Pause|false
+---@field busy_since_ms? number By the monotonic clock: the beginning of the present decision.
 ---@field last_decision? { tool: string, source: string, at_ms: number }
 ---@field note? { text: string, at_ms: number } The model's own, carried over.
 local Watcher = {}
@@ -321,9 +322,10 @@ function Watcher:wait(ms, opts)
   self:emit("beamlens.watcher.wait", { note = opts.note },
     { ms = ms, asked_ms = opts.asked_ms or ms })
   local started_ms = self.clock.now_ms()
-  self.status = "waiting"
+  self.status, self.busy_since_ms = "waiting", nil
   local woken_by = self.waking:sleep(ms)
   self.status = "deciding"
+  self:progress()
   return { waited_ms = math.floor(self.clock.now_ms() - started_ms + 0.5),
     woken_by = woken_by or json.null }
 end
@@ -338,6 +340,24 @@ function Watcher:forced_wait(reason)
   self.forced_waits = self.forced_waits + 1
   self.ended = reason
   self.last_wait = self:wait(ms, { note = "ended by the runtime: " .. reason })
+end
+
+--- Says that it begins with something: a decision, or a cycle.
+function Watcher:progress()
+  self.busy_since_ms = self.clock.now_ms()
+end
+
+--- For how long it has been at the present decision; nil while it waits, also for its restart.
+---@return number?
+function Watcher:busy_ms()
+  return self.busy_since_ms and self.supervisor:is_running()
+    and self.clock.now_ms() - self.busy_since_ms or nil
+end
+
+--- Ends what the loop is at, and has its supervisor start it again.
+---@param reason string
+function Watcher:restart(reason)
+  self.supervisor:restart(reason)
 end
 
 local function await_contact(self)
@@ -358,7 +378,7 @@ end
 
 -- The body of the task.
 function Watcher:run()
-  self.trace_id, self.cycle = nil, nil
+  self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
   if self.supervisor.restarts > 0 then
     self:happened("your loop failed and was started again")
   end
@@ -377,11 +397,12 @@ function Watcher:run()
         self.system = self.hooks:redact(render_prompt(self))
       end
       self.status = "deciding"
+      self:progress()
       self.cycles = self.cycles + 1
       self.cycle = cycle.new(self)
       self.trace_id = self.cycle.trace_id
       self.cycle:run()
-      self.trace_id, self.cycle = nil, nil
+      self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
       self.snapshots:unpin_all()
     end
   end

@@ -6,9 +6,9 @@ local async = require("runtime.async")
 local beamlens = require("runtime.beamlens")
 local clock = require("runtime.clock")
 local common = require("runtime.commands.common")
-local control = require("runtime.control")
 local cookie = require("runtime.cookie")
 local core = require("host.core")
+local limits = require("runtime.guardian.limits")
 local loader = require("runtime.loader")
 local log = require("runtime.log")
 local options = require("runtime.options")
@@ -22,6 +22,7 @@ local spending_store = require("runtime.spending_store")
 local store = require("runtime.store")
 local telemetry = require("runtime.telemetry")
 local units = require("runtime.units")
+local upkeep = require("runtime.upkeep")
 local uv = require("luv")
 
 local M = {}
@@ -50,6 +51,10 @@ M.options = {
   dir = common.NODE_OPTIONS.dir,
   ["for"] = { arg = "TIME", doc = "stop after this time, such as 30s", parse = options.duration },
   ["show-payload"] = { doc = "print what would be sent to the model, send nothing, and end" },
+  ["max-rss"] = { arg = "SIZE|none", doc = "the host's own limit of memory (else BEAMLENS_MAX_RSS, "
+    .. "512MiB)", parse = limits.bytes },
+  ["max-cpu"] = { arg = "PCT|none", doc = "its limit of CPU time, in percent of one core (else "
+    .. "BEAMLENS_MAX_CPU, 80)", parse = limits.percent },
   iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
   help = { doc = "print this" },
 }
@@ -137,12 +142,13 @@ local function build(opts)
     end)
   end
   host.sandbox = sandbox.new({ telemetry = host.telemetry })
+  host.alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock })
   local application, app_errors = app.new({
     policies = policies,
     registry = registry,
     loader = files_of_users,
     sandbox = host.sandbox,
-    alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock }),
+    alerts = host.alerts,
     telemetry = host.telemetry,
     clock = host.clock,
     ledger = host.ledger,
@@ -208,12 +214,9 @@ local function handle_signals(host)
   end
   local hangup = uv.new_signal()
   hangup:start("sighup", function()
-    async.spawn(function()
-      local ok, err = host:reload("SIGHUP")
-      if not ok then
-        warn("SIGHUP: " .. err)
-      end
-    end, { name = "reload", detached = true, on_error = warn })
+    if host.upkeep then
+      host.upkeep:reload_soon("SIGHUP")
+    end
   end)
   signals[#signals + 1] = hangup
   return function()
@@ -289,6 +292,7 @@ local function run(opts)
     payloads.start(host, warn)
   else
     attach_handlers(host, host.app:policies())
+    host.upkeep = upkeep.start(host, opts, warn)
   end
 
   host.app:start({
@@ -301,7 +305,6 @@ local function run(opts)
       host:stop("iterations")
     end,
   })
-  local close_control = not only_shows and control.open(host, warn) or function() end
   if not reason then
     host.stopping:wait(opts["for"] or (only_shows and SHOW_WITHIN_MS))
     reason = reason or "time is over"
@@ -311,13 +314,18 @@ local function run(opts)
     end
   end
 
+  if host.upkeep then
+    host.upkeep:stopping()
+  end
   local stopping = async.spawn(function()
     host.app:stop(reason)
   end, { on_error = warn })
   stopping:join(STOP_WITHIN_MS)
-  close_control()
   close_store(host)
   release_signals()
+  if host.upkeep then
+    host.upkeep:close()
+  end
   host.output:close(500)
   if host.output.dropped > 0 then
     warn(("%s events were dropped: stdout's reader was too slow"):format(

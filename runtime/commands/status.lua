@@ -22,6 +22,10 @@ local function host_lines(host, spending)
       units.format_duration(host.uptime_ms), units.format_size(host.rss_bytes), host.cpu_pct),
     "  " .. clean(table.concat(host.args, " ")),
   }
+  local over = host.limits and host.limits.over or {}
+  if over[1] then
+    lines[#lines + 1] = ("  over its limit of %s"):format(table.concat(over, " and "))
+  end
   if host.store then
     lines[#lines + 1] = "  store " .. host.store
   end

@@ -116,7 +116,8 @@ end
 
 --- Makes the function that answers requests.
 ---@param host { app: app.App, clock: clock.Clock, reload: async fun(reason: string): any, string?,
---- string?, args: string[], ledger?: spending.Ledger, store_path?: string }
+--- string?, args: string[], ledger?: spending.Ledger, store_path?: string,
+--- guardian?: guardian.Guardian }
 ---@return async fun(request: table): any, string?, string?
 function M.new(host)
   local self = setmetatable({ started_ms = host.clock.now_ms(),

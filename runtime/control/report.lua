@@ -2,6 +2,7 @@
 --- texts that others wrote (reasons, errors) go through the redaction.
 
 local core = require("host.core")
+local guardian = require("runtime.guardian")
 local json = require("runtime.json")
 local redact = require("runtime.redact")
 local uv = require("luv")
@@ -74,29 +75,19 @@ local function percent(cpu_ms, of_ms)
   return of_ms > 0 and math.floor(1000 * cpu_ms / of_ms + 0.5) / 10 or 0
 end
 
-local function milliseconds(time)
-  return time.sec * 1000 + time.usec / 1000
-end
-
---- The CPU time that this process has used, in milliseconds.
----@return number
-function M.cpu_ms()
-  local usage = uv.getrusage()
-  return milliseconds(usage.utime) + milliseconds(usage.stime)
-end
-
 --- The process itself.
 ---@param host { clock: clock.Clock, started_ms: number, started_at_ms: integer, args: string[],
---- store_path?: string }
+--- store_path?: string, guardian?: guardian.Guardian }
 ---@return table
 function M.host(host)
   local uptime_ms = host.clock.now_ms() - host.started_ms
-  local cpu_ms = M.cpu_ms()
+  local used = guardian.measure()
   return {
     pid = uv.os_getpid(), version = core.version, args = json.array(host.args),
     now_ms = host.clock.wall_ms(), started_at_ms = host.started_at_ms,
-    uptime_ms = math.floor(uptime_ms), rss_bytes = uv.resident_set_memory(),
-    cpu_ms = math.floor(cpu_ms), cpu_pct = percent(cpu_ms, uptime_ms), store = host.store_path,
+    uptime_ms = math.floor(uptime_ms), rss_bytes = used.rss_bytes,
+    cpu_ms = math.floor(used.cpu_ms), cpu_pct = percent(used.cpu_ms, uptime_ms),
+    store = host.store_path, limits = host.guardian and host.guardian:report(),
   }
 end
 
