@@ -3,7 +3,7 @@
 ---
 --- A host takes the first place that it may use of $RUNTIME_DIRECTORY (set by systemd),
 --- $XDG_RUNTIME_DIR/beamlens and /tmp/beamlens-UID. Who looks for hosts looks into these and into
---- /run/beamlens, where the shipped unit keeps its own.
+--- /run/beamlens, where the shipped unit keeps its own. $BEAMLENS_RUNTIME_DIR stands for them all.
 
 local process = require("host.process")
 local uv = require("luv")
@@ -26,7 +26,10 @@ end
 ---@return string[]
 function M.own_folders(env)
   env = env or os.getenv
-  local folders = {}
+  local folders = { set(env, "BEAMLENS_RUNTIME_DIR") }
+  if folders[1] then
+    return folders
+  end
   local service = set(env, "RUNTIME_DIRECTORY")
   folders[1] = service and service:match("^[^:]+")
   local session = set(env, "XDG_RUNTIME_DIR")
@@ -41,7 +44,11 @@ end
 ---@param env? fun(name: string): string?
 ---@return string[]
 function M.folders(env)
+  env = env or os.getenv
   local folders, seen = M.own_folders(env), {}
+  if set(env, "BEAMLENS_RUNTIME_DIR") then
+    return folders
+  end
   folders[#folders + 1] = ("/run/user/%d/beamlens"):format(process.uid())
   folders[#folders + 1] = SERVICE_FOLDER
   local unique = {}

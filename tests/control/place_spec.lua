@@ -30,6 +30,12 @@ describe("the place of a control socket", function()
       ("/tmp/beamlens-%d"):format(process.uid()) }, folders)
   end)
 
+  it("is where $BEAMLENS_RUNTIME_DIR says, and nowhere else", function()
+    local env = environment({ BEAMLENS_RUNTIME_DIR = "/lens", XDG_RUNTIME_DIR = "/run/user/7" })
+    assert.are.same({ "/lens" }, place.own_folders(env))
+    assert.are.same({ "/lens" }, place.folders(env))
+  end)
+
   it("is made for the owner alone, and is closed to others where it was not", support.async(
     function()
       local folder = control.folder() .. "/sockets"

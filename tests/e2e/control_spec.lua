@@ -23,10 +23,10 @@ local WATCHERS = [[return {
   { name = "two", domain = "calm", sample = "1s", wait = { min = "1s", max = "1h" } },
 }]]
 
--- A user's own folder for sockets, and the environment that names it.
+-- A folder for the sockets of this case, and the environment that names it.
 local function session()
   local folder = control.folder()
-  return { "XDG_RUNTIME_DIR=" .. folder }, folder .. "/beamlens"
+  return { "BEAMLENS_RUNTIME_DIR=" .. folder }, folder
 end
 
 local function start_calm(env)

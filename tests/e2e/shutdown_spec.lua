@@ -1,8 +1,7 @@
--- How the host ends while everything is under way: a model that does not answer, scripts that do not
--- end, calls to a node that has stopped.
+-- How the host ends while everything is under way: a model that does not answer, scripts that do
+-- not end, calls to a node that has stopped.
 
 local anthropic_server = require("support.anthropic_server")
-local control = require("support.control")
 local node = require("support.node")
 local support = require("support")
 local watch = require("support.watch")
@@ -11,8 +10,8 @@ local watch = require("support.watch")
 local function watcher(name, url, more)
   return ([[name = "%s", domain = "beam", sample = "1s", client = "Main", %s
     clients = { primary = "Main", clients = { { name = "Main", provider = "anthropic",
-      options = { model = "m", api_key = "sk-spec", base_url = %q } } } }]]):format(name, more or "",
-    url)
+      options = { model = "m", api_key = "sk-spec", base_url = %q } } } }]]):format(name,
+    more or "", url)
 end
 
 -- Models that hang, and that have scripts run which never end: one computes, one sleeps, and one
@@ -43,10 +42,9 @@ end
 local function start(n)
   local url = models()
   local long = 'execute = { wall = "1m", cpu = "1m", callbacks = 1000000 },'
-  return watch.start({ node = n, env = { "XDG_RUNTIME_DIR=" .. control.folder(),
-    "ANTHROPIC_API_KEY=sk-spec" }, watchers = { watcher("hang", url.hang),
-    watcher("spin", url.spin, long), watcher("sleep", url.sleep, long),
-    watcher("call", url.call, long) } })
+  return watch.start({ node = n, env = { "ANTHROPIC_API_KEY=sk-spec" }, watchers = {
+    watcher("hang", url.hang), watcher("spin", url.spin, long),
+    watcher("sleep", url.sleep, long), watcher("call", url.call, long) } })
 end
 
 local function of(name)
