@@ -221,6 +221,11 @@ format:
 install: build
 	install -D -m 755 $(B)/beamlens $(DESTDIR)$(PREFIX)/bin/beamlens
 	install -D -m 755 $(B)/beamlens-worker $(DESTDIR)$(PREFIX)/bin/beamlens-worker
+ifneq ($(filter /usr /usr/local,$(PREFIX)),)
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@PREFIX@|$(PREFIX)|' packaging/beamlens.service.in \
+	  > $(DESTDIR)$(PREFIX)/lib/systemd/system/beamlens.service
+endif
 
 clean:
 	rm -rf build
@@ -238,5 +243,5 @@ help:
 	@echo 'make fuzz         fuzz what reads bytes of others, FUZZ_SECONDS=20 for each'
 	@echo 'make deps         install the Debian packages to build and run'
 	@echo 'make format       format the C files'
-	@echo 'make install      install into PREFIX (default /usr/local)'
+	@echo 'make install      install into PREFIX (default /usr/local), with a unit for systemd'
 	@echo 'make clean        remove build/'

@@ -309,6 +309,29 @@ function Splitter:feed(bytes) end
 ---@return string? code
 function Splitter:finish() end
 
+--- host.process: what a service is to the system.
+---@class host.process
+local process = {}
+
+--- The effective user id of this process.
+---@return integer
+function process.uid() end
+
+--- The user whose process is at the other end of a connected Unix socket.
+---@param fd integer
+---@return integer? uid
+---@return string? err
+---@return string? code
+function process.peer_uid(fd) end
+
+--- Sends one datagram to a Unix socket; never waits.
+---@param path string Of the socket; "@" and a name for an abstract one.
+---@param text string
+---@return true? ok
+---@return string? err
+---@return string? code `"EAGAIN"`: the receiver's queue is full. `"EINVAL"`: not an address.
+function process.notify(path, text) end
+
 --- host.json: JSON that is exact, sorted and always valid UTF-8. Use runtime/json.lua.
 ---@class host.json
 ---@field null lightuserdata The one null, `cjson.null`.

@@ -24,6 +24,7 @@ static const luaL_Reg natives[] = {
     {"host.http", luaopen_host_http},
     {"host.json", luaopen_host_json},
     {"host.ndjson", luaopen_host_ndjson},
+    {"host.process", luaopen_host_process},
     {"host.sse", luaopen_host_sse},
     {"host.sandbox", luaopen_host_sandbox},
     {"host.store", luaopen_host_store},

@@ -208,11 +208,11 @@ static void on_done(uv_async_t *async)
 static void thread_end(Thread *t)
 {
   struct timespec until;
-  clock_gettime(CLOCK_REALTIME, &until);
+  clock_gettime(CLOCK_MONOTONIC, &until);
   until.tv_nsec += JOIN_MS * 1000000L;
   until.tv_sec += until.tv_nsec / 1000000000L;
   until.tv_nsec %= 1000000000L;
-  if (pthread_timedjoin_np(t->id, NULL, &until) != 0) {
+  if (pthread_clockjoin_np(t->id, NULL, CLOCK_MONOTONIC, &until) != 0) {
     pthread_detach(t->id);
   }
 }

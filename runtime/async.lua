@@ -11,8 +11,12 @@ local world = require("runtime.world")
 
 local M = {}
 
+---@class async.Meter
+---@field run_ms number How long tasks with this meter have run, waits and other tasks left out.
+
 ---@class async.Task
 ---@field name string
+---@field meter? async.Meter
 local Task = {}
 local task_mt = { __index = Task }
 
@@ -23,6 +27,8 @@ local CANCELLED = setmetatable({}, {
 })
 
 local current ---@type async.Task?
+local ambient ---@type async.Meter? Of the tasks that are being started.
+local switched_ns = 0 -- when a task with a meter, or one beside it, began or went on last
 
 local function default_on_error(text, task)
   io.stderr:write(("beamlens: task %s failed: %s\n"):format(task.name, text))
@@ -58,10 +64,27 @@ local function finish(task, ok, ...)
   end
 end
 
+-- Gives the time since the last switch to the task that ran meanwhile.
+local function charge(task)
+  local now_ns = uv.hrtime()
+  local meter = task and task.meter
+  if meter then
+    meter.run_ms = meter.run_ms + (now_ns - switched_ns) / 1e6
+  end
+  switched_ns = now_ns
+end
+
 local function resume(task, ...)
   local previous = current
+  local is_metered = task.meter or (previous and previous.meter)
+  if is_metered then
+    charge(previous)
+  end
   current = task
   coroutine.resume(task.co, ...)
+  if is_metered then
+    charge(task)
+  end
   current = previous
 end
 
@@ -86,6 +109,7 @@ function M.spawn(fn, opts, ...)
     name = opts.name or "task",
     on_error = opts.on_error or (parent and parent.on_error) or default_on_error,
     parent = parent,
+    meter = ambient or (current and current.meter),
   }, task_mt)
   if parent then
     parent.children = parent.children or members.new()
@@ -96,6 +120,25 @@ function M.spawn(fn, opts, ...)
   end)
   resume(task, ...)
   return task
+end
+
+--- A meter that reads 0, for `metered`.
+---@return async.Meter
+function M.meter()
+  return { run_ms = 0 }
+end
+
+--- Calls `fn`; the tasks that it starts have this meter, and so have those that they start.
+---@param meter async.Meter
+---@param fn fun()
+function M.metered(meter, fn)
+  local before = ambient
+  ambient = meter
+  local ok, err = xpcall(fn, with_traceback)
+  ambient = before
+  if not ok then
+    error(err, 0)
+  end
 end
 
 --- Cancels the task and all it spawned. What it waits for is cancelled, and the wait raises.

@@ -21,12 +21,20 @@ local COMMANDS = {
     .. "models" },
   doctor = { module = "runtime.commands.doctor", help = "check what watching a node needs" },
   events = { module = "runtime.commands.events", help = "list telemetry events" },
+  status = { module = "runtime.commands.status", help = "what the running host watches, and how "
+    .. "that is" },
+  pause = { module = "runtime.commands.pause", help = "no decisions of a watcher of the running "
+    .. "host" },
+  resume = { module = "runtime.commands.resume", help = "end a watcher's pause" },
+  wake = { module = "runtime.commands.wake", help = "end a watcher's wait" },
+  reload = { module = "runtime.commands.reload", help = "have the running host read its files "
+    .. "again" },
   version = { module = "runtime.commands.version", help = "print versions" },
   lua = { module = "runtime.commands.lua", help = "run a Lua file in the host" },
 }
 local ORDER = {
-  "run", "check", "exec", "snapshot", "domains", "clients", "doctor", "events", "version",
-  "lua",
+  "run", "check", "exec", "snapshot", "domains", "clients", "doctor", "events", "status",
+  "pause", "resume", "wake", "reload", "version", "lua",
 }
 
 local function usage()

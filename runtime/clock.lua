@@ -17,7 +17,7 @@ function M.system()
   }
 end
 
---- A clock that a spec moves: `clock.advance(ms)`.
+--- A clock that a spec moves: `clock.advance(ms)`, and the wall's alone: `clock.set_wall(ms)`.
 ---@param wall_ms? number Where it starts. Default: 0.
 ---@return clock.Clock
 function M.manual(wall_ms)
@@ -32,6 +32,10 @@ function M.manual(wall_ms)
     end,
     advance = function(ms)
       t = t + ms
+    end,
+    -- As when the system's time is set: no time passes.
+    set_wall = function(ms)
+      base = ms - math.floor(t)
     end,
   }
 end

@@ -85,6 +85,15 @@ return {
     with(WATCHER, "error")),
   ["beamlens.watcher.restarted"] = event("The watcher's loop runs again after a crash.",
     { "restarts" }, WATCHER),
+  ["beamlens.watcher.stalled"] = event(
+    "The watcher came to no decision within its bound; what it is at is ended, and it restarts.",
+    { "busy_ms", "bound_ms" }, with(CYCLE, "status")),
+  ["beamlens.watcher.paused"] = event(
+    "The watcher makes no decisions until it is resumed, or for `for_ms`; sampling and rules go "
+      .. "on. `by` is operator or guardian.", { "system_time", "for_ms" },
+    with(WATCHER, "by", "reason")),
+  ["beamlens.watcher.resumed"] = event("A pause is over; `by` is operator, guardian or time.",
+    TOOK, with(WATCHER, "by")),
   ["beamlens.watcher.invalid_tool"] = event("The model's call fits no tool.", { "in_a_row" },
     with(CYCLE, "tool", "error")),
   ["beamlens.watcher.hook_failed"] = event(
@@ -131,6 +140,13 @@ return {
   ["beamlens.node.ignored"] = event(
     "A node `via` told of this peer, which is not watched: too many, or no name to connect to.",
     NOW, { "node", "via", "error" }),
+
+  ["beamlens.host.over_limit"] = event(
+    "The host itself has used more than its limit for `held_ms`; `resource` is memory (bytes) or "
+      .. "cpu (percent of a core). The watcher that costs most, if there is one, is paused.",
+    { "system_time", "value", "limit", "held_ms" }, with(WATCHER, "resource")),
+  ["beamlens.host.recovered"] = event("The host is within its limit again.",
+    { "system_time", "value", "limit", "duration" }, { "resource" }),
 
   ["beamlens.reload.applied"] = event("A changed file is in force.", TOOK, { "file" }),
   ["beamlens.reload.failed"] = event("A changed file is wrong; the old one stays in force.", NOW,

@@ -25,6 +25,7 @@ local SWEEP_AHEAD_MS = 60 * 1000
 ---@class history.Sample
 ---@field id string 16 hexadecimal digits.
 ---@field at_ms number Unix time at which it was taken.
+---@field taken_ms? number The same by the host's monotonic clock; not of older samples.
 ---@field mono_ms number The node's monotonic clock, or the host's (`host_clock`).
 ---@field host_clock? boolean The domain's data have no `mono_ms`.
 ---@field after_gap? boolean The node was out of reach since the sample before.
@@ -215,6 +216,12 @@ end
 ---@return history.Sample?
 function History:latest()
   return self.list[#self.list]
+end
+
+--- How many samples are kept.
+---@return integer
+function History:count()
+  return self:last() - self.first + 1
 end
 
 --- All samples, oldest first.

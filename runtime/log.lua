@@ -172,6 +172,39 @@ TEXT["beamlens.watcher.crashed"] = function(measurements, metadata, paint)
     units.format_duration(measurements.restart_ms or 0))
 end
 
+local function format_resource(resource, value)
+  return resource == "cpu" and ("%.0f %% of a core"):format(value) or units.format_size(value)
+end
+
+TEXT["beamlens.host.over_limit"] = function(measurements, metadata, paint)
+  return paint("critical", "host") .. (" uses %s for %s; the limit is %s"):format(
+    format_resource(metadata.resource, measurements.value),
+    units.format_duration(measurements.held_ms),
+    format_resource(metadata.resource, measurements.limit))
+end
+
+TEXT["beamlens.host.recovered"] = function(measurements, metadata, paint)
+  return paint("healthy", "host") .. (" uses %s again, after %s"):format(
+    format_resource(metadata.resource, measurements.value),
+    units.format_duration(measurements.duration))
+end
+
+TEXT["beamlens.watcher.stalled"] = function(measurements, _, paint)
+  return paint("critical", "stalled") .. " without a decision for "
+    .. units.format_duration(measurements.busy_ms)
+end
+
+TEXT["beamlens.watcher.paused"] = function(measurements, metadata, paint)
+  local for_ms = measurements.for_ms
+  return paint("warning", "paused") .. (" by the %s%s: %s"):format(metadata.by,
+    for_ms and " for " .. units.format_duration(for_ms) or "", metadata.reason)
+end
+
+TEXT["beamlens.watcher.resumed"] = function(measurements, _, paint)
+  return paint("healthy", "resumed") .. " after a pause of "
+    .. units.format_duration(measurements.duration)
+end
+
 for _, name in ipairs({ "beamlens.watcher.hook_failed", "beamlens.rule.failed",
   "beamlens.handler.failed", "beamlens.reload.failed" }) do
   TEXT[name] = function(_, metadata, paint)

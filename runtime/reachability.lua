@@ -313,7 +313,7 @@ end
 
 function Reachability:begin(type_name, rule, held_ms)
   local entry = {
-    held_ms = held_ms,
+    held_ms = held_ms, begun_ms = self.clock.now_ms() - held_ms,
     title = rule.title,
     trace_id = ids.hex(32),
     snapshots = self.last_snapshots(),
@@ -353,7 +353,7 @@ function Reachability:clear(type_name, by)
     self.alerts:resolve(entry.finding.alert_id, by, { trace_id = entry.trace_id })
   end
   self:emit("cleared", entry, "cleared",
-    { duration = self.clock.wall_ms() - entry.finding.since })
+    { duration = self.clock.now_ms() - entry.begun_ms })
 end
 
 return M

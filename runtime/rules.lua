@@ -269,6 +269,7 @@ end
 function Rules:begin(rule, seen, sample)
   local entry = {
     rule = rule, held_ms = 0, clear_ms = 0, first_sample = sample,
+    begun_ms = self.clock.now_ms(),
     finding = {
       id = ids.hex(16), type = rule.type, subject = seen.subject, phase = "pending",
       since = sample.at_ms,
@@ -354,7 +355,7 @@ function Rules:finish(entry, by)
   local finding = entry.finding
   self.entries[finding.type][finding.subject] = nil
   self.firing:resolve(entry, by)
-  self:emit("finding.cleared", entry, { duration = self.clock.wall_ms() - finding.since })
+  self:emit("finding.cleared", entry, { duration = self.clock.now_ms() - entry.begun_ms })
   self:notify(entry, "cleared")
 end
 

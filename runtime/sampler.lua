@@ -203,6 +203,7 @@ function Sampler:accept(flight, data, took_ms)
   local sample = {
     id = ids.hex(16),
     at_ms = self.clock.wall_ms(),
+    taken_ms = self.clock.now_ms(),
     mono_ms = has_mono and data.mono_ms or self.clock.now_ms(),
     host_clock = not has_mono or nil,
     after_gap = self.has_gap or nil,

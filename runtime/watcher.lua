@@ -14,6 +14,7 @@ local cycle = require("runtime.watcher.cycle")
 local hooks = require("runtime.watcher.hooks")
 local json = require("runtime.json")
 local model_state = require("runtime.watcher.model_state")
+local pauses = require("runtime.watcher.pause")
 local prompts = require("runtime.prompts")
 local snapshots = require("runtime.watcher.snapshots")
 local standing = require("runtime.watcher.standing")
@@ -45,6 +46,9 @@ local FORCED_WAIT_MS = 60000
 --- source: string }
 ---@field trace_id? string Of the running cycle.
 ---@field cycle? cycle.Cycle
+---@field paused? pause.Pause|false
+---@field busy_since_ms? number By the monotonic clock: the beginning of the present decision.
+---@field last_decision? { tool: string, source: string, at_ms: number }
 ---@field note? { text: string, at_ms: number } The model's own, carried over.
 local Watcher = {}
 local watcher_mt = { __index = Watcher }
@@ -167,16 +171,22 @@ function Watcher:stop(reason)
   end
 end
 
---- Pauses: no decisions until `resume`. Sampling and rules go on.
-function Watcher:pause()
-  self.paused = true
+--- Pauses: no decisions until `resume`, or for a time. Sampling and rules go on; a decision that
+--- is being made is finished.
+---@param opts? { by?: string, reason?: string, for_ms?: number } Default: by the operator.
+function Watcher:pause(opts)
+  self.paused = pauses.begin(self, opts or {})
   self.waking:wake("the operator paused the watcher")
 end
 
 --- Ends a pause.
-function Watcher:resume()
-  self.paused = false
-  self.waking:wake("the operator resumed the watcher")
+---@param by? string Default: the operator.
+function Watcher:resume(by)
+  if self.paused then
+    pauses.finish(self, self.paused, by or "operator")
+    self.paused = false
+    self.waking:wake("the pause of the watcher is over")
+  end
 end
 
 --- Ends a running wait.
@@ -312,9 +322,10 @@ function Watcher:wait(ms, opts)
   self:emit("beamlens.watcher.wait", { note = opts.note },
     { ms = ms, asked_ms = opts.asked_ms or ms })
   local started_ms = self.clock.now_ms()
-  self.status = "waiting"
+  self.status, self.busy_since_ms = "waiting", nil
   local woken_by = self.waking:sleep(ms)
   self.status = "deciding"
+  self:progress()
   return { waited_ms = math.floor(self.clock.now_ms() - started_ms + 0.5),
     woken_by = woken_by or json.null }
 end
@@ -329,6 +340,24 @@ function Watcher:forced_wait(reason)
   self.forced_waits = self.forced_waits + 1
   self.ended = reason
   self.last_wait = self:wait(ms, { note = "ended by the runtime: " .. reason })
+end
+
+--- Says that it begins with something: a decision, or a cycle.
+function Watcher:progress()
+  self.busy_since_ms = self.clock.now_ms()
+end
+
+--- For how long it has been at the present decision; nil while it waits, also for its restart.
+---@return number?
+function Watcher:busy_ms()
+  return self.busy_since_ms and self.supervisor:is_running()
+    and self.clock.now_ms() - self.busy_since_ms or nil
+end
+
+--- Ends what the loop is at, and has its supervisor start it again.
+---@param reason string
+function Watcher:restart(reason)
+  self.supervisor:restart(reason)
 end
 
 local function await_contact(self)
@@ -349,14 +378,17 @@ end
 
 -- The body of the task.
 function Watcher:run()
-  self.trace_id, self.cycle = nil, nil
+  self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
   if self.supervisor.restarts > 0 then
     self:happened("your loop failed and was started again")
   end
   while true do
     if self.paused then
       self.status = "paused"
-      self.waking:sleep(nil)
+      self.waking:sleep(pauses.left_ms(self, self.paused))
+      if self.paused and pauses.left_ms(self, self.paused) == 0 then
+        self:resume("time")
+      end
     elseif not self:is_in_contact() then
       await_contact(self)
     else
@@ -365,11 +397,12 @@ function Watcher:run()
         self.system = self.hooks:redact(render_prompt(self))
       end
       self.status = "deciding"
+      self:progress()
       self.cycles = self.cycles + 1
       self.cycle = cycle.new(self)
       self.trace_id = self.cycle.trace_id
       self.cycle:run()
-      self.trace_id, self.cycle = nil, nil
+      self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
       self.snapshots:unpin_all()
     end
   end

@@ -107,6 +107,45 @@ describe("async", function()
     assert.are.same({ true, 42 }, { task:join(1000) })
   end))
 
+  it("meters the tasks that are started with a meter, and theirs, and no others", support.async(
+    function()
+      local function busy(ms)
+        local until_ns = uv.hrtime() + ms * 1e6
+        while uv.hrtime() < until_ns do end
+      end
+      local meter, other = async.meter(), async.meter()
+      local started_ms = async.now_ms()
+      local tasks = {}
+      async.metered(meter, function()
+        for i = 1, 2 do
+          tasks[i] = async.spawn(function()
+            busy(10)
+            async.sleep(1)
+            -- Its own child counts, what another task does inside of it does not.
+            async.spawn(busy, {}, 10):join()
+            async.metered(other, function()
+              async.spawn(busy, { detached = true }, 30)
+            end)
+          end, { detached = true })
+        end
+      end)
+      async.spawn(busy, {}, 50)
+      for _, task in ipairs(tasks) do
+        assert(task:join())
+      end
+      assert.is_true(meter.run_ms >= 40, meter.run_ms)
+      assert.is_true(other.run_ms >= 60, other.run_ms)
+      assert.is_true(meter.run_ms + other.run_ms + 50 <= async.now_ms() - started_ms)
+      local ok, err = pcall(async.metered, meter, function()
+        error("raised", 0)
+      end)
+      assert.is_false(ok)
+      assert.matches("^raised", err)
+      local before = meter.run_ms
+      async.spawn(busy, {}, 20):join()
+      assert.are.equal(before, meter.run_ms)
+    end))
+
   it("gives back what is left of a deadline", support.async(function()
     local deadline = async.deadline(50)
     assert.is_true(deadline:left_ms() > 0 and deadline:left_ms() <= 50)

@@ -4,7 +4,8 @@ local spending = require("runtime.spending")
 local support = require("support")
 local telemetry = require("runtime.telemetry")
 
-local NOON_MS = 86400000 * 20000 + 12 * 3600000
+local HOUR_MS, DAY_MS = 3600000, 86400000
+local NOON_MS = DAY_MS * 20000 + 12 * HOUR_MS
 local META = { watcher = "w", domain = "d", node = "n@h" }
 
 local function open()
@@ -156,6 +157,66 @@ describe("a ledger", function()
     assert.is_true(spend(it_is, { account }, cost(0.9, 1)))
     it_is.clock.advance(-86400000)
     assert.is_false(spend(it_is, { account }, cost(0.9, 1)))
+  end))
+
+  it("is never spent twice for a day by a clock that jumps, however often", support.async(
+    function()
+      local it_is = open()
+      local account = it_is.ledger:account("process", { usd_per_day = 1 })
+      local made = 0
+      local function spend_all()
+        while spend(it_is, { account }, cost(0.5, 1)) do
+          made = made + 1
+        end
+      end
+      for day = 0, 19 do
+        it_is.clock.set_wall(NOON_MS + day % 2 * DAY_MS)
+        spend_all()
+      end
+      -- Today's and tomorrow's.
+      assert.are.equal(4, made)
+      it_is.clock.set_wall(NOON_MS)
+      for _ = 1, 48 do
+        it_is.clock.advance(HOUR_MS)
+        spend_all()
+      end
+      -- When tomorrow is over; what was spent of it stays so.
+      assert.are.equal(6, made)
+    end))
+
+  it("refills after a day although the clock was far ahead before", support.async(function()
+    local it_is = open()
+    it_is.clock.set_wall(NOON_MS + 70 * 365 * DAY_MS)
+    local account = it_is.ledger:account("process", { usd_per_day = 1 })
+    assert.is_true(spend(it_is, { account }, cost(1, 1)))
+    it_is.clock.set_wall(NOON_MS)
+    local made, failure = spend(it_is, { account }, cost(1, 1))
+    assert.is_false(made)
+    assert.are.equal(NOON_MS + DAY_MS, failure.until_ms)
+    assert.are.equal(DAY_MS, account:limits()[1].left_ms)
+    it_is.clock.advance(DAY_MS - 1)
+    assert.is_false(spend(it_is, { account }, cost(1, 1)))
+    it_is.clock.advance(1)
+    assert.is_true(spend(it_is, { account }, cost(1, 1)))
+    assert.is_false(spend(it_is, { account }, cost(1, 1)))
+  end))
+
+  it("is not refilled by a restart between two jumps", support.async(function()
+    local it_is = open()
+    it_is.clock.set_wall(NOON_MS + DAY_MS)
+    assert.is_true(spend(it_is, { it_is.ledger:account("process", { usd_per_day = 1 }) },
+      cost(1, 1)))
+    local before = it_is.ledger.accounts.process.windows.usd_per_day
+
+    local again = open()
+    again.ledger:restore({ { account = "process", budget = "usd_per_day",
+      start_ms = before.start_ms, used = before.used, is_told = false } })
+    local account = again.ledger:account("process", { usd_per_day = 1 })
+    assert.is_false(spend(again, { account }, cost(1, 1)))
+    again.clock.set_wall(NOON_MS + DAY_MS)
+    assert.is_false(spend(again, { account }, cost(1, 1)))
+    again.clock.set_wall(NOON_MS + 2 * DAY_MS)
+    assert.is_true(spend(again, { account }, cost(1, 1)))
   end))
 
   it("goes on from what was spent before, unless that window is over", support.async(function()

@@ -1,5 +1,6 @@
 --- One watcher with all that is its own: the executor, the detector and the watcher itself.
 
+local async = require("runtime.async")
 local detector = require("runtime.detector")
 local executor = require("runtime.executor")
 local pace = require("runtime.watcher.pace")
@@ -15,6 +16,7 @@ local M = {}
 ---@field executor executor.Executor
 ---@field detector detector.Detector
 ---@field watcher watcher.Watcher
+---@field meter async.Meter Of its tasks.
 local Unit = {}
 local unit_mt = { __index = Unit }
 
@@ -29,7 +31,7 @@ function M.new(opts)
   local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = host.clock,
     settings = parts.settings }
   local self = setmetatable({ policy = policy, meta = meta, domain = parts.domain,
-    registry = parts.registry }, unit_mt)
+    registry = parts.registry, meter = async.meter() }, unit_mt)
   self.executor = executor.new({ sandbox = host.sandbox, domain = parts.domain, ctx = ctx,
     limits = policy.execute, telemetry = host.telemetry, meta = meta, clock = host.clock })
   self.detector = detector.new({ meta = meta, domain = parts.domain, ctx = ctx, policy = policy,
@@ -55,8 +57,10 @@ end
 
 --- Begins to sample and to decide.
 function Unit:start()
-  self.detector:start()
-  self.watcher:start()
+  async.metered(self.meter, function()
+    self.detector:start()
+    self.watcher:start()
+  end)
 end
 
 --- Ends. Firing alerts stay, unless the watcher is gone for good.

@@ -8,6 +8,7 @@ local clock = require("runtime.clock")
 local common = require("runtime.commands.common")
 local cookie = require("runtime.cookie")
 local core = require("host.core")
+local limits = require("runtime.guardian.limits")
 local loader = require("runtime.loader")
 local log = require("runtime.log")
 local options = require("runtime.options")
@@ -22,6 +23,7 @@ local spending_store = require("runtime.spending_store")
 local store = require("runtime.store")
 local telemetry = require("runtime.telemetry")
 local units = require("runtime.units")
+local upkeep = require("runtime.upkeep")
 local uv = require("luv")
 local world = require("runtime.world")
 
@@ -53,6 +55,10 @@ M.options = {
   ["show-payload"] = { doc = "print what would be sent to the model, send nothing, and end" },
   record = { arg = "FILE", doc = "record all that comes in, for --replay" },
   replay = { arg = "FILE", doc = "run again what was recorded, without node, model or network" },
+  ["max-rss"] = { arg = "SIZE|none", doc = "the host's own limit of memory (else BEAMLENS_MAX_RSS, "
+    .. "512MiB)", parse = limits.bytes },
+  ["max-cpu"] = { arg = "PCT|none", doc = "its limit of CPU time, in percent of one core (else "
+    .. "BEAMLENS_MAX_CPU, 80)", parse = limits.percent },
   iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
   help = { doc = "print this" },
 }
@@ -140,12 +146,13 @@ local function build(opts)
     end)
   end
   host.sandbox = sandbox.new({ telemetry = host.telemetry })
+  host.alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock })
   local application, app_errors = app.new({
     policies = policies,
     registry = registry,
     loader = files_of_users,
     sandbox = host.sandbox,
-    alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock }),
+    alerts = host.alerts,
     telemetry = host.telemetry,
     clock = host.clock,
     ledger = host.ledger,
@@ -215,7 +222,9 @@ local function handle_signals(host)
     end)
   end
   handle("sighup", function()
-    warn("SIGHUP: files are not reloaded while running yet; restart to apply changes")
+    if host.upkeep then
+      host.upkeep:reload_soon("SIGHUP")
+    end
   end)
   return function()
     for _, signal in ipairs(signals) do
@@ -280,6 +289,10 @@ local function run(opts, session)
       host.stopping:fire()
     end
   end
+  -- The one way to a reload, whoever wants it. Returns what was done, or nil, why not, and a code.
+  function host.reload()
+    return nil, "files are not reloaded while running yet; restart to apply changes", "ENOSYS"
+  end
   open_output(host, session)
   hide_secrets(host, session)
   local only_shows = opts["show-payload"]
@@ -307,6 +320,7 @@ local function run(opts, session)
     payloads.start(host, warn)
   else
     attach_handlers(host, host.app:policies())
+    host.upkeep = upkeep.start(host, opts, warn)
   end
 
   host.app:start({
@@ -328,12 +342,18 @@ local function run(opts, session)
     end
   end
 
+  if host.upkeep then
+    host.upkeep:stopping()
+  end
   local stopping = async.spawn(function()
     host.app:stop(reason)
   end, { on_error = warn })
   stopping:join(STOP_WITHIN_MS)
   close_store(host)
   release_signals()
+  if host.upkeep then
+    host.upkeep:close()
+  end
   if session then
     session:finish(reason)
   end

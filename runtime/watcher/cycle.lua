@@ -255,6 +255,7 @@ end
 -- One decision and what follows. Returns "wait" when the cycle ended by a wait; nil and a reason
 -- when it has to be ended; nothing when it goes on.
 local function step(self)
+  self.watcher:progress()
   local call, forced, mistake = self:decide()
   self.calls = self.calls + 1
   if forced then
@@ -282,6 +283,8 @@ local function step(self)
     return self:refuse(call, err)
   end
   self.mistakes = 0
+  self.watcher.last_decision = { tool = call.tool, source = call.source,
+    at_ms = self.watcher.clock.wall_ms() }
   return perform(self, call, args)
 end
 

@@ -28,7 +28,7 @@ end
 local function fresh_sample(watcher)
   local history = watcher.detector.history
   local latest = history and history:latest()
-  if latest and watcher.clock.wall_ms() - latest.at_ms < FRESH_MS then
+  if latest and latest.taken_ms and watcher.clock.now_ms() - latest.taken_ms < FRESH_MS then
     return latest
   end
   local sample, err = watcher.detector:sample_now()

@@ -1,13 +1,16 @@
 --- Keeps a watcher's task alive: one that fails is started again, later each time.
 ---
---- The delay doubles from 1 s to 1 min and begins anew when the task ran for 5 min. What the task
---- must not lose (state, alerts, snapshots) lives in the watcher, which outlives its task.
+--- The delay doubles from 1 s to 1 min and begins anew when the task ran for 5 min. One that failed
+--- fifteen times without such a time is started every 10 min only: whatever it does before it fails
+--- may cost money. What the task must not lose (state, alerts, snapshots) lives in the watcher,
+--- which outlives its task.
 
 local async = require("runtime.async")
 
 local M = {}
 
 local FIRST_MS, MAX_MS, RESET_MS = 1000, 60000, 300000
+local INTENSE, INTENSE_MS = 15, 600000
 local MAX_ERROR = 4000
 
 ---@class supervisor.Supervisor
@@ -30,6 +33,7 @@ function M.new(opts)
     opts = opts,
     await = opts.await or async.await,
     restarts = 0,
+    in_a_row = 0,
     delay_ms = FIRST_MS,
   }, supervisor_mt)
 end
@@ -37,8 +41,9 @@ end
 -- Runs the body once, as a task of its own, so that what it spawned ends with it. Returns nil when
 -- it ended by itself, else its error.
 local function run_once(self)
-  local task = async.spawn(self.opts.run, { name = self.opts.name, on_error = function() end })
-  local ok, err = task:join()
+  self.run_task = async.spawn(self.opts.run, { name = self.opts.name, on_error = function() end })
+  local ok, err = self.run_task:join()
+  err, self.reason = self.reason or err, nil
   return not ok and not self.is_stopping and tostring(err):sub(1, MAX_ERROR) or nil
 end
 
@@ -50,9 +55,10 @@ local function keep_running(self)
       return
     end
     if self.opts.clock.now_ms() - started_ms >= RESET_MS then
-      self.delay_ms = FIRST_MS
+      self.delay_ms, self.in_a_row = FIRST_MS, 0
     end
-    local restart_ms = self.delay_ms
+    self.in_a_row = self.in_a_row + 1
+    local restart_ms = self.in_a_row >= INTENSE and INTENSE_MS or self.delay_ms
     self.delay_ms = math.min(MAX_MS, self.delay_ms * 2)
     self.opts.emit("beamlens.watcher.crashed", { error = err }, { restart_ms = restart_ms })
     self.await(restart_ms, function() end)
@@ -77,6 +83,21 @@ function Supervisor:start()
       stopped(self, "ended")
     end
   end, { name = self.opts.name, detached = true, on_error = self.opts.on_error })
+end
+
+--- Whether the task runs now, and is not waited with.
+---@return boolean
+function Supervisor:is_running()
+  return self.run_task ~= nil and not self.run_task.done
+end
+
+--- Ends the task, which then counts as crashed for this reason. Does nothing while it does not run.
+---@param reason string
+function Supervisor:restart(reason)
+  if self:is_running() then
+    self.reason = reason
+    self.run_task:cancel()
+  end
 end
 
 --- Stops the task, with all that it waits for. Stopping twice does nothing.

@@ -38,8 +38,8 @@ local function fake_detector(clock)
     for key, value in pairs(self.data) do
       data[key] = value
     end
-    samples[#samples + 1] = { id = ids.hex(16), at_ms = clock.wall_ms(), data = data,
-      sweep = self.sweep }
+    samples[#samples + 1] = { id = ids.hex(16), at_ms = clock.wall_ms(),
+      taken_ms = clock.now_ms(), data = data, sweep = self.sweep }
     return samples[#samples]
   end
   function self.findings()

@@ -64,6 +64,59 @@ describe("a supervisor", function()
     self:stop()
   end))
 
+  it("starts a task that failed 15 times in a row every 10 min only, until it ran for 5 min",
+    support.async(function()
+      local runs, runs_for_ms = 0, 0
+      local self, clock, seen = supervise(function(clock)
+        runs = runs + 1
+        clock.await(runs_for_ms, function() end)
+        error("boom")
+      end)
+      self:start()
+      clock.advance(0)
+      while runs < 15 do
+        assert.is_true(seen[#seen].measurements.restart_ms <= 60000)
+        clock.advance(seen[#seen].measurements.restart_ms)
+      end
+      for _ = 1, 3 do
+        assert.are.equal(600000, seen[#seen].measurements.restart_ms)
+        clock.advance(599999)
+        assert.are.equal("crashed", seen[#seen].event)
+        runs_for_ms = runs == 17 and 300000 or 0
+        clock.advance(1)
+      end
+      assert.are.equal("restarted", seen[#seen].event)
+      clock.advance(300000)
+      assert.are.equal("crashed", seen[#seen].event)
+      assert.are.equal(1000, seen[#seen].measurements.restart_ms)
+      self:stop()
+    end))
+
+  it("ends a task that is to restart, and says why it did", support.async(function()
+    local runs, cancelled = 0, 0
+    local self, clock, seen = supervise(function()
+      runs = runs + 1
+      async.await(nil, function()
+        return function()
+          cancelled = cancelled + 1
+        end
+      end)
+    end)
+    self:restart("not yet")
+    self:start()
+    assert.is_true(self:is_running())
+    self:restart("it is stuck")
+    self:restart("twice")
+    assert.is_false(self:is_running())
+    assert.are.same({ 1, 1 }, { runs, cancelled })
+    assert.are.same({ "crashed", "it is stuck" }, { seen[1].event, seen[1].metadata.error })
+    clock.advance(1000)
+    assert.are.same({ 2, 1 }, { runs, cancelled })
+    self:stop()
+    assert.are.equal(2, cancelled)
+    assert.are.equal("crashed restarted loop_stopped", events(seen))
+  end))
+
   it("ends what a failed task had spawned before it starts it again", support.async(function()
     local runs, ended = 0, 0
     local self, clock = supervise(function()

@@ -1,0 +1,110 @@
+--- What `beamlens status` tells of a running host, as plain tables. Nothing in it is a secret: the
+--- texts that others wrote (reasons, errors) go through the redaction.
+
+local core = require("host.core")
+local guardian = require("runtime.guardian")
+local json = require("runtime.json")
+local redact = require("runtime.redact")
+local uv = require("luv")
+
+local M = {}
+
+local MAX_TEXT = 500
+
+-- A text of somebody else: short, and without secrets.
+local function told(text)
+  return text and redact.text(tostring(text)):sub(1, MAX_TEXT) or nil
+end
+
+local function spending_of(account)
+  if not account then
+    return nil
+  end
+  local limits = {}
+  for i, limit in ipairs(account:limits()) do
+    limits[i] = { unit = limit.unit, limit = limit.limit, used = limit.used,
+      left = math.max(0, limit.limit - limit.used), left_ms = limit.left_ms }
+  end
+  return { tokens = account.total.tokens, usd = account.total.usd, limits = json.array(limits),
+    left = account:left_text() }
+end
+
+local function pause_of(paused)
+  return paused and { by = paused.by, reason = paused.reason, since_ms = paused.since_ms,
+    until_ms = paused.until_ms } or nil
+end
+
+--- One watcher.
+---@param unit unit.Unit
+---@return table
+function M.watcher(unit)
+  local watcher = unit.watcher
+  local name, state = watcher:state()
+  return {
+    watcher = unit.meta.watcher, domain = unit.meta.domain, node = unit.meta.node,
+    status = state.status,
+    state = { name = name, text = state.text, reason = told(state.reason), source = state.source,
+      since_ms = state.since_ms, as_of_ms = state.as_of_ms },
+    paused = pause_of(watcher.paused),
+    client = watcher.policy.client or watcher.registry.primary,
+    iteration = watcher.iteration, cycles = watcher.cycles,
+    restarts = watcher.supervisor.restarts,
+    last_decision = watcher.last_decision,
+    findings = #watcher.detector:findings(),
+    spending = spending_of(watcher.account),
+  }
+end
+
+--- One node; nil for what is no node.
+---@param node node_unit.NodeUnit
+---@return table?
+function M.node(node)
+  if not node.target then
+    return nil
+  end
+  local status = node.target:status()
+  local info = status.info or {}
+  local is_up = status.status == "up" or status.status == "unresponsive"
+  return { node = node.name, status = status.status, since_ms = status.since_ms,
+    code = status.code, error = told(status.err), own_name = is_up and info.own_name or nil,
+    otp_release = info.otp_release, restarts = node.target.restarts }
+end
+
+-- Of a percent of one core, to a tenth.
+local function percent(cpu_ms, of_ms)
+  return of_ms > 0 and math.floor(1000 * cpu_ms / of_ms + 0.5) / 10 or 0
+end
+
+--- The process itself.
+---@param host { clock: clock.Clock, started_ms: number, started_at_ms: integer, args: string[],
+--- store_path?: string, guardian?: guardian.Guardian }
+---@return table
+function M.host(host)
+  local uptime_ms = host.clock.now_ms() - host.started_ms
+  local used = guardian.measure()
+  return {
+    pid = uv.os_getpid(), version = core.version, args = json.array(host.args),
+    now_ms = host.clock.wall_ms(), started_at_ms = host.started_at_ms,
+    uptime_ms = math.floor(uptime_ms), rss_bytes = used.rss_bytes,
+    cpu_ms = math.floor(used.cpu_ms), cpu_pct = percent(used.cpu_ms, uptime_ms),
+    store = host.store_path, limits = host.guardian and host.guardian:report(),
+  }
+end
+
+--- All of it.
+---@param host table As for `host`, with `app` and perhaps `ledger`.
+---@return table
+function M.status(host)
+  local watchers, nodes = {}, {}
+  for i, unit in ipairs(host.app.units) do
+    watchers[i] = M.watcher(unit)
+  end
+  for _, node in ipairs(host.app.order) do
+    nodes[#nodes + 1] = M.node(node)
+  end
+  local report = M.host(host)
+  return { host = report, nodes = json.array(nodes), watchers = json.array(watchers),
+    spending = host.ledger and spending_of(host.ledger:account("process")) }
+end
+
+return M

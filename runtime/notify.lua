@@ -1,0 +1,65 @@
+--- Messages to the service manager, as systemd defines them (sd_notify): what state the service is
+--- in, a line about it, and that it is alive. Without NOTIFY_SOCKET all of it does nothing.
+---
+---   local n = notify.new({ warn = warn })
+---   n:send({ "READY=1", "STATUS=watching" })
+
+local async = require("runtime.async")
+local process = require("host.process")
+local uv = require("luv")
+
+local M = {}
+
+---@class notify.Notifier
+---@field path? string The manager's socket.
+---@field watchdog_ms? number Without a sign of life for so long, the manager kills the service.
+local Notifier = {}
+local notifier_mt = { __index = Notifier }
+
+local function watchdog_ms(env)
+  local usec, pid = tonumber(env("WATCHDOG_USEC")), env("WATCHDOG_PID")
+  if not usec or usec <= 0 or (pid and pid ~= "" and tonumber(pid) ~= uv.os_getpid()) then
+    return nil
+  end
+  return usec / 1000
+end
+
+--- Reads the environment, and takes these variables out of it: they are not for our children.
+---@param opts { warn: fun(text: string), env?: fun(name: string): string? }
+---@return notify.Notifier
+function M.new(opts)
+  local env = opts.env or os.getenv
+  local path = env("NOTIFY_SOCKET")
+  local self = setmetatable({ warn = opts.warn, path = path ~= "" and path or nil }, notifier_mt)
+  self.watchdog_ms = self.path and watchdog_ms(env)
+  for _, name in ipairs({ "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID" }) do
+    uv.os_unsetenv(name)
+  end
+  return self
+end
+
+--- Sends one message. A manager that does not take it is told of once, and is no reason to end.
+---@param lines string[] Such as `READY=1`.
+---@return boolean sent
+function Notifier:send(lines)
+  if not self.path then
+    return false
+  end
+  local text = {}
+  for i, line in ipairs(lines) do
+    text[i] = line:gsub("%c", " ")
+  end
+  local ok, err, code = process.notify(self.path, table.concat(text, "\n"))
+  if not ok and code ~= "EAGAIN" and not self.has_failed then
+    self.has_failed = true
+    self.warn(("the service manager cannot be told: %s"):format(err))
+  end
+  return ok ~= nil
+end
+
+--- A reload begins; the manager waits for `READY=1`.
+function Notifier:reloading()
+  self:send({ "RELOADING=1", ("MONOTONIC_USEC=%.0f"):format(async.now_ms() * 1000) })
+end
+
+return M

@@ -1,0 +1,49 @@
+--- A pause of a watcher: no decisions, while sampling and rules go on.
+---
+--- It ends by hand, or by itself when it was given a time, which is that of the monotonic clock.
+
+local M = {}
+
+---@class pause.Pause
+---@field by "operator"|"guardian" Who wanted it.
+---@field reason string
+---@field since_ms number Unix milliseconds.
+---@field until_ms? number Unix milliseconds; nil: until somebody resumes.
+---@field began_ms number The beginning, and the end, by the monotonic clock.
+---@field ends_ms? number
+
+--- Begins a pause; an event tells of it. One that holds already is replaced.
+---@param watcher watcher.Watcher
+---@param opts { by?: string, reason?: string, for_ms?: number }
+---@return pause.Pause
+function M.begin(watcher, opts)
+  local clock = watcher.clock
+  local now_ms = clock.wall_ms()
+  local self = {
+    by = opts.by or "operator", reason = opts.reason or "by hand", since_ms = now_ms,
+    until_ms = opts.for_ms and now_ms + opts.for_ms, began_ms = clock.now_ms(),
+    ends_ms = opts.for_ms and clock.now_ms() + opts.for_ms,
+  }
+  watcher:emit("beamlens.watcher.paused", { by = self.by, reason = self.reason },
+    { system_time = now_ms, for_ms = opts.for_ms })
+  return self
+end
+
+--- Tells of the end of a pause.
+---@param watcher watcher.Watcher
+---@param pause pause.Pause
+---@param by string `operator`, `guardian`, or `time`.
+function M.finish(watcher, pause, by)
+  watcher:emit("beamlens.watcher.resumed", { by = by },
+    { duration = watcher.clock.now_ms() - pause.began_ms })
+end
+
+--- What is left of a pause.
+---@param watcher watcher.Watcher
+---@param pause pause.Pause
+---@return number? left_ms nil: it does not end by itself.
+function M.left_ms(watcher, pause)
+  return pause.ends_ms and math.max(0, pause.ends_ms - watcher.clock.now_ms())
+end
+
+return M

@@ -1,0 +1,93 @@
+-- How the host ends while everything is under way: a model that does not answer, scripts that do
+-- not end, calls to a node that has stopped.
+
+local anthropic_server = require("support.anthropic_server")
+local node = require("support.node")
+local support = require("support")
+local watch = require("support.watch")
+
+-- A watcher of the model at `url`.
+local function watcher(name, url, more)
+  return ([[name = "%s", domain = "beam", sample = "1s", client = "Main", %s
+    clients = { primary = "Main", clients = { { name = "Main", provider = "anthropic",
+      options = { model = "m", api_key = "sk-spec", base_url = %q } } } }]]):format(name,
+    more or "", url)
+end
+
+-- Models that hang, and that have scripts run which never end: one computes, one sleeps, and one
+-- waits for the node.
+local function models()
+  local function serve(on_request)
+    local server = anthropic_server.start({ on_request = on_request })
+    support.on_cleanup(function()
+      server:stop()
+    end)
+    return server.url
+  end
+  local function script(code)
+    return serve(function()
+      return { tool = "execute", input = { reason = "spec", code = code } }
+    end)
+  end
+  return {
+    hang = serve(function()
+      return { hang = true }
+    end),
+    spin = script("while true do end"),
+    sleep = script("while true do sleep(1000) end"),
+    call = script("while true do pcall(beam_get_memory) end"),
+  }
+end
+
+local function start(n)
+  local url = models()
+  local long = 'execute = { wall = "1m", cpu = "1m", callbacks = 1000000 },'
+  return watch.start({ node = n, env = { "ANTHROPIC_API_KEY=sk-spec" }, watchers = {
+    watcher("hang", url.hang), watcher("spin", url.spin, long),
+    watcher("sleep", url.sleep, long), watcher("call", url.call, long) } })
+end
+
+local function of(name)
+  return function(event)
+    return event.metadata.watcher == name
+  end
+end
+
+-- Waits until all of it is under way.
+local function await_all(b)
+  b:wait_for("llm.start", of("hang"), 60000)
+  b:wait_for("watcher.execute_start", of("spin"), 60000)
+  b:wait_for("watcher.execute_start", of("sleep"), 60000)
+  b:wait_for("watcher.execute_start", of("call"), 60000)
+end
+
+describe("the host", function()
+  it("ends with 0 at the first signal, whatever is under way, and tells of each watcher",
+    support.async(function()
+      local n = node.start({ name = "shutdown1" })
+      local b = start(n)
+      await_all(b)
+      -- The script's next call, those of the samplers and the heartbeat get no answer.
+      n:kill("sigstop")
+      b:kill("sigterm")
+      assert.are.equal(0, b:wait_exit(60000))
+      for _, name in ipairs({ "hang", "spin", "sleep", "call" }) do
+        assert.are.equal("sigterm", b:wait_for("watcher.loop_stopped", of(name)).metadata.reason)
+      end
+      assert.are.equal(0, #b:all("beamlens.watcher.crashed"))
+      assert.are.equal("", b:stderr())
+      n:kill("sigcont")
+    end, 200))
+
+  it("ends at once at the second signal", support.async(function()
+    local n = node.start({ name = "shutdown2" })
+    local b = start(n)
+    await_all(b)
+    -- Both come in the same turn of the loop.
+    b:kill("sigstop")
+    b:kill("sigterm")
+    b:kill("sigint")
+    b:kill("sigcont")
+    assert.are.equal(130, b:wait_exit(60000))
+  end, 130))
+end)
