@@ -95,6 +95,10 @@ return {
     "A budget is spent; the rules decide until it refills. Once per window; `account` is `process` "
       .. "where it is that of all watchers.",
     { "until_time" }, with(WATCHER, "account", "budget", "limit", "used")),
+  ["beamlens.watcher.budget_reserved"] = event(
+    "Calm watching has used its share of a budget; until it refills, the rules decide in cycles "
+      .. "that no finding woke. Once per window.",
+    { "until_time" }, with(WATCHER, "account", "budget", "limit", "used")),
   ["beamlens.watcher.compaction"] = event(
     "The conversation was shortened; `by` is age (an old result), or model or rule, which made "
       .. "room in the model's context.",

@@ -29,6 +29,8 @@ local M = {}
 local LOOK_MS = 30000
 -- A cycle that the runtime had to end is followed by a longer wait each time.
 local FORCED_WAIT_MS = 60000
+-- Why the rules decide, where it is not that the model fails.
+local RULES_BECAUSE = { budget = "budget", reserve = "budget kept for findings" }
 
 ---@class watcher.Watcher
 ---@field meta { watcher: string, domain: string, node: string }
@@ -207,8 +209,8 @@ local function hh_mm(unix_ms)
 end
 
 --- The state, and how to show it: `healthy (as of 02:58)`, `no contact since 03:01`, `paused`,
---- with `; rules (no model until 04:00)` while no model answers, or `(budget until …)` while its
---- budget is spent. Times are UTC.
+--- with `; rules (no model until 04:00)` while no model answers, `(budget until …)` while its budget
+--- is spent, or `(budget kept for findings until …)`. Times are UTC.
 ---@return string name healthy, observing, warning or critical.
 ---@return { name: string, reason: string, since_ms: number, as_of_ms: number, source: string,
 --- text: string, status: string } detail
@@ -224,7 +226,7 @@ function Watcher:state()
     text = ("%s (as of %s)"):format(current.name, hh_mm(current.as_of_ms))
     if self.model.failing_since_ms then
       text = ("%s; rules (%s until %s)"):format(text,
-        self.model.kind == "budget" and "budget" or "no model",
+        RULES_BECAUSE[self.model.kind] or "no model",
         hh_mm(self.clock.wall_ms() + self.model:retry_in_ms()))
     end
   end

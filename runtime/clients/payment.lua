@@ -108,6 +108,7 @@ function M.admit(registry, client, call, deadline_ms)
   failure.model = client.handler.model
   if failure.until_ms then
     call.budget_until_ms = math.min(call.budget_until_ms or math.huge, failure.until_ms)
+    call.is_reserved = call.is_reserved or failure.is_reserved
   end
   return nil, failure
 end
