@@ -152,7 +152,8 @@ end
 
 --- What each client is, for people.
 ---@return { name: string, provider: string, model?: string, key?: "set"|"missing",
---- key_variable?: string, members?: string[] }[] list `key_variable` where the key is missing.
+--- key_variable?: string, members?: string[], is_unpriced?: boolean }[] list `key_variable` where
+--- the key is missing.
 function Registry:list()
   local list = {}
   for i, name in ipairs(self:names()) do
@@ -166,6 +167,7 @@ function Registry:list()
       key = needs_key and (is_missing and "missing" or "set") or nil,
       key_variable = is_missing and client.key_variable or nil,
       members = client.members,
+      is_unpriced = client.handler and #payment.unpriced(self.clients, name) > 0 or nil,
     }
   end
   return list

@@ -26,7 +26,7 @@ local KINDS = {
   usd_per_day = { unit = "usd", ms = DAY_MS },
 }
 local ORDER = { "tokens_per_hour", "usd_per_day" }
--- A request that was never settled counts as it was estimated, so long after its deadline.
+-- What was never settled counts as estimated, so long after its deadline.
 local GRACE_MS = 5000
 
 --- The budgets that there are, by name: what they count and how long their window is.
@@ -163,16 +163,16 @@ end
 
 -- Says once per window that a budget, or its share for calm watching, is spent.
 local function tell(self, full, meta)
-  local window, account = full.window, full.account
+  local window = full.window
   local flag = full.is_reserved and "is_calm_told" or "is_told"
   if window[flag] then
     return
   end
   window[flag] = true
-  self.on_change(account.name, window)
+  self.on_change(full.account.name, window)
   self.telemetry:execute(full.is_reserved and "beamlens.watcher.budget_reserved"
     or "beamlens.watcher.budget_exhausted", { until_time = until_ms(window) }, {
-      watcher = meta.watcher, domain = meta.domain, node = meta.node, account = account.name,
+      watcher = meta.watcher, domain = meta.domain, node = meta.node, account = full.account.name,
       budget = window.kind, limit = window.limit, used = window.used,
     })
 end
@@ -214,17 +214,18 @@ end
 --- Asks for a request. While others hold back what is left, it waits for them.
 ---@async
 ---@param accounts spending.Account[]
----@param cost { likely: estimate.Cost, most: estimate.Cost }
+---@param cost_of fun(): { likely: estimate.Cost, most: estimate.Cost } Asked anew after each wait.
 ---@param deadline_ms number By the clock's `now_ms`.
 ---@param meta? { watcher?: string, domain?: string, node?: string, is_calm?: boolean } For the
 --- event; a calm request leaves alone what is reserved for findings.
----@return table? held For `settle`.
+---@return table? held For `settle`, with its `cost`.
 ---@return providers.Failure? failure Kind `budget`; `until_ms` is when the budget refills, and with
 --- `is_reserved` a cycle that a finding woke may still ask.
-function Ledger:admit(accounts, cost, deadline_ms, meta)
+function Ledger:admit(accounts, cost_of, deadline_ms, meta)
   meta = meta or {}
   while true do
     expire(self)
+    local cost = cost_of()
     local verdict, full = judge(self, accounts, cost, meta.is_calm)
     if verdict == "full" then
       return nil, refuse(self, full, meta)
@@ -294,7 +295,7 @@ function Account:left_text()
           units.format_clock(until_ms(window)):sub(1, 5), bare_amount(kind, reserved))
     end
   end
-  return #parts > 0 and table.concat(parts, "; ") or nil
+  return parts[1] and table.concat(parts, "; ")
 end
 
 return M

@@ -209,8 +209,8 @@ local function hh_mm(unix_ms)
 end
 
 --- The state, and how to show it: `healthy (as of 02:58)`, `no contact since 03:01`, `paused`,
---- with `; rules (no model until 04:00)` while no model answers, `(budget until …)` while its budget
---- is spent, or `(budget kept for findings until …)`. Times are UTC.
+--- with `; rules (no model until 04:00)` while no model answers, `(budget until …)` while its
+--- budget is spent, or `(budget kept for findings until …)`. Times are UTC.
 ---@return string name healthy, observing, warning or critical.
 ---@return { name: string, reason: string, since_ms: number, as_of_ms: number, source: string,
 --- text: string, status: string } detail

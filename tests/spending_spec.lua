@@ -24,8 +24,10 @@ local function open()
 end
 
 local function cost(usd, tokens, most)
-  return { likely = { usd = usd, tokens = tokens },
-    most = { usd = (most or 2) * usd, tokens = (most or 2) * tokens } }
+  return function()
+    return { likely = { usd = usd, tokens = tokens },
+      most = { usd = (most or 2) * usd, tokens = (most or 2) * tokens } }
+  end
 end
 
 -- One request from beginning to end. True when it was made.
@@ -33,7 +35,7 @@ local function spend(it_is, accounts, estimated, spent, meta)
   local held, failure = it_is.ledger:admit(accounts, estimated, it_is.clock.now_ms() + 1000,
     meta or META)
   if held then
-    it_is.ledger:settle(held, spent or estimated.likely)
+    it_is.ledger:settle(held, spent or held.cost.likely)
   end
   return held ~= nil, failure
 end

@@ -1,5 +1,5 @@
--- What of a budget is kept for cycles that a finding woke: a watcher over a real registry and ledger,
--- with a clock that the spec moves and a server on loopback that reports usage.
+-- What of a budget is kept for cycles that a finding woke: a watcher over a real registry and
+-- ledger, with a clock that the spec moves and a server on loopback that reports usage.
 
 local anthropic_server = require("support.anthropic_server")
 local clients = require("runtime.clients")
