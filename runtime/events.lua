@@ -51,6 +51,9 @@ return {
   ["beamlens.watcher.alert_fired"] = event(
     "An alert is new, raised, renotified or reopened; `cause` says which.", NOW,
     with(CYCLE, "alert", "cause")),
+  ["beamlens.watcher.alert_confirmed"] = event(
+    "An alert of the model that no finding supports still stands at the next cycle, or a finding "
+      .. "supports it now: it may be delivered.", NOW, with(CYCLE, "alert")),
   ["beamlens.watcher.alert_updated"] = event("A firing alert was seen again.", NOW,
     with(CYCLE, "alert")),
   ["beamlens.watcher.alert_failed"] = event("A fire_alert was refused.", NOW,

@@ -139,7 +139,14 @@ TEXT["beamlens.watcher.alert_fired"] = function(_, metadata, paint)
   local alert = metadata.alert
   return ("%s %s %s %s (%s) %s\n         %s\n         %s"):format(
     paint(alert.severity, "ALERT"), alert.id, paint(alert.severity, alert.severity), alert.type,
-    metadata.cause, alert.title or "", alert.summary or "", format_figures(alert))
+    alert.corroborated == false and metadata.cause .. ", the model alone" or metadata.cause,
+    alert.title or "", alert.summary or "", format_figures(alert))
+end
+
+TEXT["beamlens.watcher.alert_confirmed"] = function(_, metadata, paint)
+  local alert = metadata.alert
+  return paint(alert.severity, "confirmed") .. (" %s %s %s"):format(alert.id, alert.type,
+    alert.subject or "")
 end
 
 TEXT["beamlens.watcher.alert_resolved"] = function(measurements, metadata, paint)

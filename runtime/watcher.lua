@@ -10,8 +10,10 @@
 ---   w:stop("reload")
 
 local async = require("runtime.async")
+local confirmation = require("runtime.watcher.confirmation")
 local cycle = require("runtime.watcher.cycle")
 local hooks = require("runtime.watcher.hooks")
+local journal = require("runtime.watcher.journal")
 local json = require("runtime.json")
 local model_state = require("runtime.watcher.model_state")
 local prompts = require("runtime.prompts")
@@ -48,6 +50,7 @@ local RULES_BECAUSE = { budget = "budget", reserve = "budget kept for findings" 
 ---@field trace_id? string Of the running cycle.
 ---@field cycle? cycle.Cycle
 ---@field note? { text: string, at_ms: number } The model's own, carried over.
+---@field journal journal.Journal What it decided, carried over.
 local Watcher = {}
 local watcher_mt = { __index = Watcher }
 
@@ -85,10 +88,14 @@ function M.new(opts)
     source = "start" }
   self.snapshots = snapshots.new({ limit = self.policy.history.snapshots })
   self.model = model_state.new({ clock = self.clock })
+  self.journal = journal.new()
   self.waking = waking.new({ clock = self.clock, await = opts.await or async.await })
   local function emit(...)
     self:emit(...)
   end
+  self.confirmation = confirmation.new({ alerts = self.alerts, emit = emit, policy = function()
+    return self.policy
+  end })
   self.hooks = hooks.new({ policy = self.policy, emit = emit, node = self.meta.node })
   self.supervisor = supervisor.new({
     name = ("watcher %s %s"):format(self.meta.watcher, self.meta.node),
@@ -136,6 +143,7 @@ local function subscribe(self)
     function(_, _, metadata)
       if metadata.watcher == meta.watcher and metadata.node == meta.node then
         self.hooks:notify("on_alert", metadata.alert)
+        self.confirmation:fired(metadata.alert, metadata.cause, self.trace_id)
         self:settle(metadata.alert.source)
       end
     end))
@@ -311,6 +319,7 @@ end
 ---@param opts { asked_ms?: number, note?: string }
 ---@return { waited_ms: integer, woken_by: any } result
 function Watcher:wait(ms, opts)
+  self.confirmation:look(self.trace_id)
   self:emit("beamlens.watcher.wait", { note = opts.note },
     { ms = ms, asked_ms = opts.asked_ms or ms })
   local started_ms = self.clock.now_ms()

@@ -210,6 +210,9 @@ local function run_tool(self, name, args, call)
   shown.reason = nil
   watcher:emit("beamlens.tool.start", { tool = name, arguments = json.object(shown),
     reason = args.reason })
+  if call.source == "model" then
+    watcher.journal:add({ at_ms = watcher.clock.wall_ms(), tool = name, args = args })
+  end
   local ok, result, info = async.pcall(tools.get(name).handler, watcher, args, call)
   local took = { duration = watcher.clock.now_ms() - started_ms }
   if not ok then
