@@ -30,8 +30,8 @@ sentences. You have {{ calls_per_cycle }} calls per cycle; a calm cycle is one: 
 4. `wait`, for as long as you can answer for: a few minutes while something develops,
    {{ wait_max }} when all is calm. A rule finding that begins, worsens or clears wakes you, so
    you need not poll. Bounds: {{ wait_min }} to {{ wait_max }}. Write into `note` what you
-   suspect, the figures you compare with, and what would settle it; you will not remember anything
-   else.
+   suspect, the figures you compare with, and what would settle it; beside it you will only be
+   reminded of what you did last, and of your reasons.
 
 Never do the same thing twice when nothing has changed.
 

@@ -9,7 +9,8 @@
 --- with messages `{ role = "user", text }`, `{ role = "assistant", call = {id, name, args, origin},
 --- text }` (`origin` as the result of that call had it) and `{ role = "tool", id, name, text,
 --- is_error }`. `account` is the watcher's (runtime/spending.lua): each request is counted there
---- and for the process. Retries happen here and nowhere else.
+--- and for the process; with `meta.is_calm` it leaves the reserve of
+--- its budgets alone. Retries happen here and nowhere else.
 
 local async = require("runtime.async")
 local breaker = require("runtime.clients.breaker")
@@ -63,6 +64,7 @@ local registry_mt = { __index = Registry }
 ---@field ms number From the first request to the answer, pauses included.
 ---@field budget_until_ms? number Unix milliseconds: only a spent budget kept models from being
 --- asked, and when it refills.
+---@field is_reserved? boolean What is left of that budget is for cycles that a finding woke.
 
 local function builtin(env)
   local key = env("ANTHROPIC_API_KEY") or env("ANTHROPIC_AUTH_TOKEN")
@@ -152,7 +154,8 @@ end
 
 --- What each client is, for people.
 ---@return { name: string, provider: string, model?: string, key?: "set"|"missing",
---- key_variable?: string, members?: string[] }[] list `key_variable` where the key is missing.
+--- key_variable?: string, members?: string[], is_unpriced?: boolean }[] list `key_variable` where
+--- the key is missing.
 function Registry:list()
   local list = {}
   for i, name in ipairs(self:names()) do
@@ -166,6 +169,7 @@ function Registry:list()
       key = needs_key and (is_missing and "missing" or "set") or nil,
       key_variable = is_missing and client.key_variable or nil,
       members = client.members,
+      is_unpriced = client.handler and #payment.unpriced(self.clients, name) > 0 or nil,
     }
   end
   return list
@@ -380,6 +384,7 @@ function Registry:decide(name, request, opts)
   answer.attempts = call.attempts
   answer.ms = self.clock.now_ms() - started_ms
   answer.budget_until_ms = not call.has_failed and call.budget_until_ms or nil
+  answer.is_reserved = answer.budget_until_ms and call.is_reserved or nil
   if not result then
     return nil, failure.message, failure.kind, failure
   end

@@ -51,6 +51,9 @@ return {
   ["beamlens.watcher.alert_fired"] = event(
     "An alert is new, raised, renotified or reopened; `cause` says which.", NOW,
     with(CYCLE, "alert", "cause")),
+  ["beamlens.watcher.alert_confirmed"] = event(
+    "An alert of the model that no finding supports still stands at the next cycle, or a finding "
+      .. "supports it now: it may be delivered.", NOW, with(CYCLE, "alert")),
   ["beamlens.watcher.alert_updated"] = event("A firing alert was seen again.", NOW,
     with(CYCLE, "alert")),
   ["beamlens.watcher.alert_failed"] = event("A fire_alert was refused.", NOW,
@@ -103,6 +106,10 @@ return {
   ["beamlens.watcher.budget_exhausted"] = event(
     "A budget is spent; the rules decide until it refills. Once per window; `account` is `process` "
       .. "where it is that of all watchers.",
+    { "until_time" }, with(WATCHER, "account", "budget", "limit", "used")),
+  ["beamlens.watcher.budget_reserved"] = event(
+    "Calm watching has used its share of a budget; until it refills, the rules decide in cycles "
+      .. "that no finding woke. Once per window.",
     { "until_time" }, with(WATCHER, "account", "budget", "limit", "used")),
   ["beamlens.watcher.compaction"] = event(
     "The conversation was shortened; `by` is age (an old result), or model or rule, which made "

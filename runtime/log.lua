@@ -139,7 +139,14 @@ TEXT["beamlens.watcher.alert_fired"] = function(_, metadata, paint)
   local alert = metadata.alert
   return ("%s %s %s %s (%s) %s\n         %s\n         %s"):format(
     paint(alert.severity, "ALERT"), alert.id, paint(alert.severity, alert.severity), alert.type,
-    metadata.cause, alert.title or "", alert.summary or "", format_figures(alert))
+    alert.corroborated == false and metadata.cause .. ", the model alone" or metadata.cause,
+    alert.title or "", alert.summary or "", format_figures(alert))
+end
+
+TEXT["beamlens.watcher.alert_confirmed"] = function(_, metadata, paint)
+  local alert = metadata.alert
+  return paint(alert.severity, "confirmed") .. (" %s %s %s"):format(alert.id, alert.type,
+    alert.subject or "")
 end
 
 TEXT["beamlens.watcher.alert_resolved"] = function(measurements, metadata, paint)
@@ -158,13 +165,19 @@ TEXT["beamlens.watcher.llm_error"] = function(measurements, metadata, paint)
     metadata.error, units.format_duration(measurements.retry_ms or 0))
 end
 
-TEXT["beamlens.watcher.budget_exhausted"] = function(measurements, metadata, paint)
-  local limit = metadata.budget == "usd_per_day" and ("%.2f USD a day"):format(metadata.limit)
-    or units.format_count(metadata.limit) .. " tokens an hour"
-  local text = (" of %s is spent (%s); the rules decide until %s UTC"):format(limit,
-    metadata.account, units.format_clock(measurements.until_time):sub(1, 5))
-  return paint("warning", "budget") .. text
+local function budget_text(what)
+  return function(measurements, metadata, paint)
+    local limit = metadata.budget == "usd_per_day" and ("%.2f USD a day"):format(metadata.limit)
+      or units.format_count(metadata.limit) .. " tokens an hour"
+    return paint("warning", "budget") .. what:format(limit, metadata.account,
+      units.format_clock(measurements.until_time):sub(1, 5))
+  end
 end
+
+TEXT["beamlens.watcher.budget_exhausted"] = budget_text(
+  " of %s is spent (%s); the rules decide until %s UTC")
+TEXT["beamlens.watcher.budget_reserved"] = budget_text(" of %s: calm watching has used its share "
+  .. "(%s); the rest is for findings, and else the rules decide until %s UTC")
 
 TEXT["beamlens.watcher.crashed"] = function(measurements, metadata, paint)
   return paint("critical", "crashed") .. (": %s; restart in %s"):format(

@@ -70,6 +70,17 @@ local function number(min, whole)
   end
 end
 
+local function one_of(words)
+  return function(value)
+    for _, word in ipairs(words) do
+      if value == word then
+        return value
+      end
+    end
+    return nil, ("must be one of %s"):format(table.concat(words, ", "))
+  end
+end
+
 local function func(value)
   if type(value) ~= "function" then
     return nil, ("must be a function, not a %s"):format(type(value))
@@ -246,6 +257,7 @@ local FIELDS = {
     alerts = { read = number(1, true), default = 100 },
   }), default = { snapshots = 100, alerts = 100 } },
   renotify = { read = duration(1000), as = "renotify_ms", default = 3600000 },
+  uncorroborated = { read = one_of({ "next_cycle", "at_once", "never" }), default = "next_cycle" },
   mute = { read = mute, default = {} },
   cookie_file = { read = text },
   settings = { read = any_table },

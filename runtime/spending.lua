@@ -6,6 +6,9 @@
 --- until it is settled; near the limit requests therefore go one at a time, and however many ask
 --- at once, a limit is passed by no more than one of them was misjudged.
 ---
+--- Calm watching may bring what is spent to 60 % of a limit and no further: the rest is reserved
+--- for requests of cycles that a finding woke.
+---
 ---   local ledger = spending.new({ clock = clock, telemetry = bus })
 ---   local account = ledger:account("process", { usd_per_day = 5 })
 ---   local hold, failure = ledger:admit({ account }, estimate, deadline_ms)
@@ -24,11 +27,14 @@ local KINDS = {
   usd_per_day = { unit = "usd", ms = DAY_MS },
 }
 local ORDER = { "tokens_per_hour", "usd_per_day" }
--- A request that was never settled counts as it was estimated, so long after its deadline.
+-- What was never settled counts as estimated, so long after its deadline.
 local GRACE_MS = 5000
 
 --- The budgets that there are, by name: what they count and how long their window is.
 M.KINDS = KINDS
+
+--- The share of a limit that calm watching may use.
+M.CALM_SHARE = 0.6
 
 ---@class spending.Window
 ---@field kind string
@@ -39,6 +45,7 @@ M.KINDS = KINDS
 ---@field held number The most that requests under way may cost.
 ---@field under_way number What they will likely cost.
 ---@field is_told boolean That it is exhausted was said.
+---@field is_calm_told boolean That calm watching has used its share was said.
 
 ---@class spending.Account
 ---@field name string
@@ -71,7 +78,7 @@ local function roll(self, window)
   local now_ms = self.clock.now_ms()
   local was_set_back = start_ms < window.start_ms
   if start_ms > window.start_ms or (was_set_back and now_ms - window.entered_ms >= length) then
-    window.used, window.is_told = 0, false
+    window.used, window.is_told, window.is_calm_told = 0, false, false
     window.start_ms = math.max(start_ms, window.start_ms)
     window.entered_ms = now_ms
   end
@@ -89,7 +96,8 @@ function Ledger:account(name, limits)
       total = { tokens = 0, usd = 0 } }, account_mt)
     for kind in pairs(KINDS) do
       account.windows[kind] = roll(self, { kind = kind, start_ms = 0,
-        entered_ms = self.clock.now_ms(), used = 0, held = 0, under_way = 0, is_told = false })
+        entered_ms = self.clock.now_ms(), used = 0, held = 0, under_way = 0, is_told = false,
+        is_calm_told = false })
     end
     self.accounts[name] = account
   end
@@ -103,14 +111,14 @@ end
 
 --- Takes what was spent before a restart, unless its window is over.
 ---@param rows { account: string, budget: string, start_ms: number, used: number,
---- is_told: boolean }[]
+--- is_told: boolean, is_calm_told: boolean }[]
 function Ledger:restore(rows)
   for _, row in ipairs(rows) do
     local window = KINDS[row.budget] and roll(self, self:account(row.account).windows[row.budget])
     if window and row.start_ms >= window.start_ms then
       window.start_ms = row.start_ms
       window.used = window.used + row.used
-      window.is_told = row.is_told
+      window.is_told, window.is_calm_told = row.is_told, row.is_calm_told
     end
   end
 end
@@ -124,16 +132,23 @@ local function each_window(accounts, fn)
 end
 
 -- "full" with the window that has no room, "wait" while others may use what is left, or nil.
-local function judge(self, accounts, cost)
+local function judge(self, accounts, cost, is_calm)
   local verdict, full
   each_window(accounts, function(account, window, unit)
     local likely = cost.likely[unit]
     roll(self, window)
-    if not window.limit or likely <= 0 or full then
+    if not window.limit or likely <= 0 or (full and not full.is_reserved) then
       return
-    elseif window.used + likely > window.limit then
-      verdict, full = "full", { account = account, window = window }
-    elseif window.held > 0 and window.used + window.held + cost.most[unit] > window.limit then
+    end
+    local limit = window.limit * (is_calm and M.CALM_SHARE or 1)
+    if window.used + likely > limit then
+      -- A budget that is spent says more than one whose rest is reserved.
+      local is_reserved = window.used + likely <= window.limit
+      if not full or not is_reserved then
+        verdict, full = "full", { account = account, window = window, is_reserved = is_reserved }
+      end
+    elseif not full and window.held > 0
+      and window.used + window.held + cost.most[unit] > limit then
       verdict = "wait"
     end
   end)
@@ -156,22 +171,38 @@ local function amount(kind, value)
   return units.format_count(math.floor(value + 0.5)) .. " tokens"
 end
 
--- The failure of a request that is not made; once per window an event says so.
+local function bare_amount(kind, value)
+  return (amount(kind, value):gsub(" %a+$", ""))
+end
+
+-- Says once per window that a budget, or its share for calm watching, is spent.
+local function tell(self, full, meta)
+  local window = full.window
+  local flag = full.is_reserved and "is_calm_told" or "is_told"
+  if window[flag] then
+    return
+  end
+  window[flag] = true
+  self.on_change(full.account.name, window)
+  self.telemetry:execute(full.is_reserved and "beamlens.watcher.budget_reserved"
+    or "beamlens.watcher.budget_exhausted", { until_time = until_ms(self, window) }, {
+      watcher = meta.watcher, domain = meta.domain, node = meta.node, account = full.account.name,
+      budget = window.kind, limit = window.limit, used = window.used,
+    })
+end
+
+-- The failure of a request that is not made.
 local function refuse(self, full, meta)
   local window, account = full.window, full.account
   local end_ms = until_ms(self, window)
-  if not window.is_told then
-    window.is_told = true
-    self.on_change(account.name, window)
-    self.telemetry:execute("beamlens.watcher.budget_exhausted", { until_time = end_ms }, {
-      watcher = meta.watcher, domain = meta.domain, node = meta.node, account = account.name,
-      budget = window.kind, limit = window.limit, used = window.used,
-    })
-  end
-  local text = window.kind == "usd_per_day" and "a day" or "an hour"
-  return failures.new("budget", ("the budget of %s %s is spent until %s UTC (%s)"):format(
-    amount(window.kind, window.limit), text, units.format_clock(end_ms):sub(1, 5),
-    account.name), { until_ms = end_ms })
+  tell(self, full, meta)
+  local text = full.is_reserved
+    and "calm watching has used its share of the budget of %s %s until %s UTC (%s)"
+    or "the budget of %s %s is spent until %s UTC (%s)"
+  return failures.new("budget", text:format(amount(window.kind, window.limit),
+    window.kind == "usd_per_day" and "a day" or "an hour",
+    units.format_clock(end_ms):sub(1, 5), account.name),
+    { until_ms = end_ms, is_reserved = full.is_reserved or nil })
 end
 
 local function hold(self, accounts, cost, deadline_ms)
@@ -198,17 +229,21 @@ end
 --- Asks for a request. While others hold back what is left, it waits for them.
 ---@async
 ---@param accounts spending.Account[]
----@param cost { likely: estimate.Cost, most: estimate.Cost }
+---@param cost_of fun(): { likely: estimate.Cost, most: estimate.Cost } Asked anew after each wait.
 ---@param deadline_ms number By the clock's `now_ms`.
----@param meta? { watcher?: string, domain?: string, node?: string } For the event.
----@return table? held For `settle`.
----@return providers.Failure? failure Kind `budget`; `until_ms` is when the budget refills.
-function Ledger:admit(accounts, cost, deadline_ms, meta)
+---@param meta? { watcher?: string, domain?: string, node?: string, is_calm?: boolean } For the
+--- event; a calm request leaves alone what is reserved for findings.
+---@return table? held For `settle`, with its `cost`.
+---@return providers.Failure? failure Kind `budget`; `until_ms` is when the budget refills, and with
+--- `is_reserved` a cycle that a finding woke may still ask.
+function Ledger:admit(accounts, cost_of, deadline_ms, meta)
+  meta = meta or {}
   while true do
     expire(self)
-    local verdict, full = judge(self, accounts, cost)
+    local cost = cost_of()
+    local verdict, full = judge(self, accounts, cost, meta.is_calm)
     if verdict == "full" then
-      return nil, refuse(self, full, meta or {})
+      return nil, refuse(self, full, meta)
     elseif not verdict then
       return hold(self, accounts, cost, deadline_ms)
     end
@@ -260,7 +295,8 @@ function Account:limits()
   return list
 end
 
---- What is left, in words: `0.42 of 1.00 USD until 00:00 UTC`. nil without a limit.
+--- What is left, in words: `0.42 of 1.00 USD until 00:00 UTC, 0.40 of it only for cycles that a
+--- finding wakes`. nil without a limit.
 ---@return string?
 function Account:left_text()
   local parts = {}
@@ -268,12 +304,13 @@ function Account:left_text()
     local window = roll(self.ledger, self.windows[kind])
     if window.limit then
       local left = math.max(0, window.limit - window.used - window.under_way)
-      parts[#parts + 1] = ("%s of %s until %s UTC"):format(
-        (amount(kind, left):gsub(" %a+$", "")), amount(kind, window.limit),
-        units.format_clock(until_ms(self.ledger, window)):sub(1, 5))
+      local reserved = math.min(left, (1 - M.CALM_SHARE) * window.limit)
+      parts[#parts + 1] = ("%s of %s until %s UTC, %s of it only for cycles that a finding wakes")
+        :format(bare_amount(kind, left), amount(kind, window.limit),
+          units.format_clock(until_ms(self.ledger, window)):sub(1, 5), bare_amount(kind, reserved))
     end
   end
-  return #parts > 0 and table.concat(parts, ", ") or nil
+  return parts[1] and table.concat(parts, "; ")
 end
 
 return M

@@ -8,6 +8,8 @@ local json = require("runtime.json")
 
 local M = {}
 
+-- `is_told` is 1 where it was said that a budget is spent, 2 where that calm watching has used its
+-- share of it, and 3 where both.
 local SCHEMA = [[
 CREATE TABLE IF NOT EXISTS spending (
   account TEXT NOT NULL, budget TEXT NOT NULL, start_ms INTEGER NOT NULL, used REAL NOT NULL,
@@ -58,7 +60,7 @@ function Keeper:restore(ledger)
   end
   for i, row in ipairs(rows) do
     rows[i] = { account = row[1], budget = row[2], start_ms = row[3], used = row[4],
-      is_told = row[5] == 1 }
+      is_told = row[5] % 2 == 1, is_calm_told = row[5] >= 2 }
   end
   ledger:restore(rows)
 end
@@ -69,7 +71,7 @@ local function write_all(self)
     local rows = {}
     for window, account in pairs(self.changed) do
       rows[#rows + 1] = { account, window.kind, window.start_ms, window.used + window.under_way,
-        window.is_told and 1 or 0 }
+        (window.is_told and 1 or 0) + (window.is_calm_told and 2 or 0) }
     end
     self.changed = {}
     table.sort(rows, function(a, b)

@@ -10,8 +10,10 @@
 ---   w:stop("reload")
 
 local async = require("runtime.async")
+local confirmation = require("runtime.watcher.confirmation")
 local cycle = require("runtime.watcher.cycle")
 local hooks = require("runtime.watcher.hooks")
+local journal = require("runtime.watcher.journal")
 local json = require("runtime.json")
 local model_state = require("runtime.watcher.model_state")
 local pauses = require("runtime.watcher.pause")
@@ -30,6 +32,8 @@ local M = {}
 local LOOK_MS = 30000
 -- A cycle that the runtime had to end is followed by a longer wait each time.
 local FORCED_WAIT_MS = 60000
+-- Why the rules decide, where it is not that the model fails.
+local RULES_BECAUSE = { budget = "budget", reserve = "budget kept for findings" }
 
 ---@class watcher.Watcher
 ---@field meta { watcher: string, domain: string, node: string }
@@ -50,6 +54,7 @@ local FORCED_WAIT_MS = 60000
 ---@field busy_since_ms? number By the monotonic clock: the beginning of the present decision.
 ---@field last_decision? { tool: string, source: string, at_ms: number }
 ---@field note? { text: string, at_ms: number } The model's own, carried over.
+---@field journal journal.Journal What it decided, carried over.
 local Watcher = {}
 local watcher_mt = { __index = Watcher }
 
@@ -87,10 +92,14 @@ function M.new(opts)
     source = "start" }
   self.snapshots = snapshots.new({ limit = self.policy.history.snapshots })
   self.model = model_state.new({ clock = self.clock })
+  self.journal = journal.new()
   self.waking = waking.new({ clock = self.clock, await = opts.await or async.await })
   local function emit(...)
     self:emit(...)
   end
+  self.confirmation = confirmation.new({ alerts = self.alerts, emit = emit, policy = function()
+    return self.policy
+  end })
   self.hooks = hooks.new({ policy = self.policy, emit = emit, node = self.meta.node })
   self.supervisor = supervisor.new({
     name = ("watcher %s %s"):format(self.meta.watcher, self.meta.node),
@@ -138,6 +147,7 @@ local function subscribe(self)
     function(_, _, metadata)
       if metadata.watcher == meta.watcher and metadata.node == meta.node then
         self.hooks:notify("on_alert", metadata.alert)
+        self.confirmation:fired(metadata.alert, metadata.cause, self.trace_id)
         self:settle(metadata.alert.source)
       end
     end))
@@ -217,8 +227,8 @@ local function hh_mm(unix_ms)
 end
 
 --- The state, and how to show it: `healthy (as of 02:58)`, `no contact since 03:01`, `paused`,
---- with `; rules (no model until 04:00)` while no model answers, or `(budget until …)` while its
---- budget is spent. Times are UTC.
+--- with `; rules (no model until 04:00)` while no model answers, `(budget until …)` while its
+--- budget is spent, or `(budget kept for findings until …)`. Times are UTC.
 ---@return string name healthy, observing, warning or critical.
 ---@return { name: string, reason: string, since_ms: number, as_of_ms: number, source: string,
 --- text: string, status: string } detail
@@ -234,7 +244,7 @@ function Watcher:state()
     text = ("%s (as of %s)"):format(current.name, hh_mm(current.as_of_ms))
     if self.model.failing_since_ms then
       text = ("%s; rules (%s until %s)"):format(text,
-        self.model.kind == "budget" and "budget" or "no model",
+        RULES_BECAUSE[self.model.kind] or "no model",
         hh_mm(self.clock.wall_ms() + self.model:retry_in_ms()))
     end
   end
@@ -319,6 +329,7 @@ end
 ---@param opts { asked_ms?: number, note?: string }
 ---@return { waited_ms: integer, woken_by: any } result
 function Watcher:wait(ms, opts)
+  self.confirmation:look(self.trace_id)
   self:emit("beamlens.watcher.wait", { note = opts.note },
     { ms = ms, asked_ms = opts.asked_ms or ms })
   local started_ms = self.clock.now_ms()

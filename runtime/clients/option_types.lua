@@ -1,5 +1,7 @@
 --- The types of clients' options: each is `fn(value, option) -> value | nil, problem`.
 
+local prices = require("runtime.clients.prices")
+
 local M = {}
 
 function M.string(value, option)
@@ -59,14 +61,9 @@ function M.headers(value)
 end
 
 function M.price(value)
-  local known = { input = true, output = true, cache_read = true, cache_write = true }
-  for name, usd in pairs(type(value) == "table" and value or { value }) do
-    if not known[name] or type(usd) ~= "number" or usd < 0 then
-      return nil, "must be { input, output, cache_read?, cache_write? } in USD per million tokens"
-    end
-  end
-  if not value.input or not value.output then
-    return nil, "needs input and output"
+  local problem = prices.problem_of(value)
+  if problem then
+    return nil, problem
   end
   return value
 end

@@ -2,6 +2,7 @@
 --- request, and the correction after it.
 
 local estimate = require("runtime.clients.estimate")
+local failures = require("runtime.providers.failure")
 local prices = require("runtime.clients.prices")
 
 local M = {}
@@ -25,7 +26,7 @@ end
 ---@param own_prices? table<string, table>
 function M.open(client, own_prices)
   client.price = client.options.price or price_of(client, own_prices)
-  client.estimate = estimate.new()
+  client.estimate = estimate.new({ reports_cost = client.handler.reports_cost })
 end
 
 -- The clients with a model that a client stands for, itself or by its members.
@@ -45,15 +46,16 @@ local function models_of(clients, name)
   return found
 end
 
---- The models that a client asks, itself or by its members, of which no price is known.
+--- The models that a client asks, itself or by its members, of which no price is known, and which
+--- do not report what they cost.
 ---@param clients table<string, table>
 ---@param name string
 ---@return { name: string, model: string }[]
 function M.unpriced(clients, name)
   local found = {}
   for _, client in ipairs(models_of(clients, name)) do
-    found[#found + 1] = not client.price and { name = client.name, model = client.handler.model }
-      or nil
+    found[#found + 1] = not client.estimate:counts_usd(client.price)
+      and { name = client.name, model = client.handler.model } or nil
   end
   return found
 end
@@ -69,7 +71,10 @@ function M.dearest_token_usd(clients, name)
     if not price then
       return nil
     end
-    usd = math.max(usd, price.input, price.output, price.cache_write or 0)
+    for _, level in ipairs({ price, price.long }) do
+      usd = math.max(usd, level.input, level.output, level.cache_write or 0,
+        level.cache_write_1h or 0)
+    end
   end
   return usd / 1e6
 end
@@ -82,6 +87,27 @@ local function accounts_of(registry, request)
   end
   accounts[#accounts + 1] = request.account
   return accounts
+end
+
+-- The failure of a request that no budget could count, where there are budgets in USD alone. What
+-- a model may cost must be known beforehand.
+local function uncounted(client, accounts)
+  local has_usd, has_tokens = false, false
+  for _, account in ipairs(accounts) do
+    has_usd = has_usd or account.windows.usd_per_day.limit ~= nil
+    has_tokens = has_tokens or account.windows.tokens_per_hour.limit ~= nil
+  end
+  if has_usd and not has_tokens and not client.estimate:counts_usd(client.price) then
+    return failures.new("invalid_request", ("%s is not asked: no price of it is known, so "
+      .. "usd_per_day cannot be kept; set the client's price, or tokens_per_hour as well"):format(
+        client.handler.model))
+  end
+end
+
+local function described(failure, client)
+  failure.client, failure.provider = client.name, client.provider
+  failure.model = client.handler.model
+  return failure
 end
 
 --- Asks the budgets for one request.
@@ -97,19 +123,25 @@ function M.admit(registry, client, call, deadline_ms)
     return {}
   end
   local request = call.request
-  local cost = client.estimate:of(request, client.price, request.max_tokens
-    or client.options.max_tokens or DEFAULT_MAX_TOKENS)
-  local held, failure = registry.ledger:admit(accounts_of(registry, request), cost, deadline_ms,
-    request.meta)
-  if held then
-    return { held = held, cost = cost }
+  local accounts = accounts_of(registry, request)
+  local failure = uncounted(client, accounts)
+  if failure then
+    call.has_failed = true
+    return nil, described(failure, client)
   end
-  failure.client, failure.provider = client.name, client.provider
-  failure.model = client.handler.model
+  local held
+  held, failure = registry.ledger:admit(accounts, function()
+    return client.estimate:of(request, client.price, request.max_tokens
+      or client.options.max_tokens or DEFAULT_MAX_TOKENS)
+  end, deadline_ms, request.meta)
+  if held then
+    return { held = held, cost = held.cost }
+  end
   if failure.until_ms then
     call.budget_until_ms = math.min(call.budget_until_ms or math.huge, failure.until_ms)
+    call.is_reserved = call.is_reserved or failure.is_reserved
   end
-  return nil, failure
+  return nil, described(failure, client)
 end
 
 --- Gives an answer or failure its cost, and corrects the estimate by it. What reports no usage

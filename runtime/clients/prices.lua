@@ -12,7 +12,9 @@ local suggest = require("runtime.suggest")
 
 local M = {}
 
-local FIELDS = { input = true, output = true, cache_read = true, cache_write = true }
+local FIELDS = { input = true, output = true, cache_read = true, cache_write = true,
+  cache_write_1h = true, long = true, regional = true }
+local SHAPE = "{ input, output, cache_read?, cache_write? } in USD per million tokens"
 
 -- Where a model is served, in front of its name: a region of Bedrock, its maker, a folder.
 local REGIONS = { us = true, eu = true, apac = true, ap = true, jp = true, au = true, ca = true,
@@ -20,56 +22,104 @@ local REGIONS = { us = true, eu = true, apac = true, ap = true, jp = true, au = 
 local MAKERS = { anthropic = true, amazon = true, openai = true, google = true, models = true,
   ["x-ai"] = true, deepseek = true }
 
+-- Bedrock's names have a dot behind the maker: all but its profile `global.` are regional.
 local function without_place(name)
+  -- An inference profile of Bedrock's own ends with its name, one of the user's with an id.
+  name = name:gsub("^arn:aws[%w-]*:bedrock:.*/", "")
   local region, rest = name:match("^([%w-]+)%.(.+)$")
-  if region and REGIONS[region] then
+  if REGIONS[region] then
     name = rest
   end
-  local maker
-  maker, rest = name:match("^([%w-]+)[./](.+)$")
-  return maker and MAKERS[maker] and rest or name
+  local maker, mark
+  maker, mark, rest = name:match("^([%w-]+)([./])(.+)$")
+  if not MAKERS[maker] then
+    return name, false
+  end
+  return rest, mark == "." and region ~= "global"
 end
 
 -- The plain name: without where it is served, its version and that version's date.
 local function plain(model)
-  local name = without_place(model:lower()):gsub("^publishers/[^/]+/models/", "")
-    :gsub("%-v%d+:%d+$", ""):gsub("@[%w-]+$", "")
+  local name, is_regional = without_place(model:lower())
+  name = name:gsub("^publishers/[^/]+/models/", "")
+    :gsub("%-v%d+:%d+$", ""):gsub("%-v%d+$", ""):gsub("@[%w-]+$", "")
   if name:find("^claude") then
     name = name:gsub("%.", "-")
   end
-  return (name:gsub("%-%d%d%d%d%d%d%d%d$", ""):gsub("%-%d%d%d%d%-%d%d%-%d%d$", "")
-    :gsub("%-latest$", ""):gsub("%-0$", ""):gsub("%-00%d$", ""))
+  return name:gsub("%-%d%d%d%d%d%d%d%d$", ""):gsub("%-%d%d%d%d%-%d%d%-%d%d$", "")
+    :gsub("%-latest$", ""):gsub("%-0$", ""):gsub("%-00%d$", ""), is_regional
 end
+
+local function scaled(price, factor)
+  local copy = {}
+  for field, value in pairs(price) do
+    if field == "long" then
+      copy.long = scaled(value, factor)
+    elseif field ~= "regional" then
+      copy[field] = field == "over" and value or value * factor
+    end
+  end
+  return copy
+end
+
+---@class prices.Price In USD per million tokens.
+---@field input number
+---@field output number
+---@field cache_read? number Default: as input.
+---@field cache_write? number Default: as input.
+---@field cache_write_1h? number Default: as cache_write.
+---@field long? table The same of a request with more than `over` tokens in its prompt.
+---@field regional? number Factor for Bedrock's names, those with `global.` excepted.
 
 --- The price of a model: by its name as it is, else by its plain name.
 ---@param model string
----@param own? table<string, table> As `load` returns it; it wins over the built-in list.
----@return { input: number, output: number, cache_read?: number, cache_write?: number }?
+---@param own? table<string, prices.Price> As `load` returns it; it wins over the built-in list.
+---@return prices.Price?
 function M.of(model, own)
-  local name = plain(model)
+  local name, is_regional = plain(model)
   for _, list in ipairs({ own or {}, price_list }) do
     local price = list[model] or list[name]
     if price then
-      return price
+      return is_regional and price.regional and price ~= list[model]
+        and scaled(price, price.regional) or price
     end
   end
 end
 
-local function problem_of(price)
+local function is_usd(value)
+  return type(value) == "number" and value >= 0 and value < math.huge
+end
+
+-- What is wrong with a price, or nil.
+local function problem_of(price, is_long)
   if type(price) ~= "table" then
-    return "must be { input, output, cache_read?, cache_write? } in USD per million tokens"
+    return "must be " .. SHAPE
   end
-  for field, usd in pairs(price) do
-    if not FIELDS[field] then
+  for field, value in pairs(price) do
+    if field == "long" and not is_long then
+      local problem = problem_of(value, true)
+      if problem then
+        return "long: " .. problem
+      end
+    elseif not FIELDS[field] and not (is_long and field == "over") then
       return ("unknown field %q%s"):format(tostring(field),
         suggest.hint(tostring(field), suggest.keys(FIELDS)))
-    elseif type(usd) ~= "number" or not (usd >= 0 and usd < math.huge) then
+    elseif not is_usd(value) then
       return ("%s must be a number of USD per million tokens"):format(field)
     end
   end
   if not price.input or not price.output then
     return "needs input and output"
+  elseif is_long and not price.over then
+    return "needs over, the tokens from which it counts"
   end
+end
+
+--- What is wrong with one price, or nil.
+---@param price any
+---@return string?
+function M.problem_of(price)
+  return problem_of(price)
 end
 
 -- The line that names the model as a key.
@@ -133,18 +183,33 @@ function M.load(path)
   return value
 end
 
---- The cost of an answer in USD.
----@param price table? As `of` returns it. A missing cache price is that of input.
+--- The prices for a prompt of so many tokens.
+---@param price prices.Price
+---@param prompt_tokens number
+---@return prices.Price
+function M.for_prompt(price, prompt_tokens)
+  return price.long and prompt_tokens > price.long.over and price.long or price
+end
+
+--- The cost of an answer in USD: what its provider says, else by the price.
+---@param price prices.Price?
 ---@param usage providers.Usage Reasoning is part of its output.
 ---@return number? usd nil when the price or the usage is unknown.
 function M.cost_usd(price, usage)
-  if not price or not usage.input or not usage.output then
+  if usage.cost_usd then
+    return usage.cost_usd
+  elseif not price or not usage.input or not usage.output then
     return nil
   end
+  local read, write = usage.cache_read or 0, usage.cache_write or 0
+  local write_1h = math.min(write, usage.cache_write_1h or 0)
+  price = M.for_prompt(price, usage.input + read + write)
+  local write_usd = price.cache_write or price.input
   return (usage.input * price.input
     + usage.output * price.output
-    + (usage.cache_read or 0) * (price.cache_read or price.input)
-    + (usage.cache_write or 0) * (price.cache_write or price.input)) / 1e6
+    + read * (price.cache_read or price.input)
+    + (write - write_1h) * write_usd
+    + write_1h * (price.cache_write_1h or write_usd)) / 1e6
 end
 
 --- All tokens of an answer.

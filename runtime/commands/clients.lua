@@ -32,7 +32,7 @@ local function describe(entry)
   if entry.key == "missing" then
     key = ("%s: %s is not set"):format(key, entry.key_variable)
   end
-  return ("%s, %s"):format(entry.model, key)
+  return ("%s, %s%s"):format(entry.model, key, entry.is_unpriced and ", no known price" or "")
 end
 
 -- What a ping found, and whether that is well.

@@ -29,15 +29,22 @@ local function known_rules(policy, parts)
   return known
 end
 
--- A budget in USD counts what costs USD.
+-- What a budget in USD means for models of which no price is known; nil where there are none.
 local function unpriced(policy, parts)
-  local names = {}
-  if policy.limits.usd_per_day or parts.registry.limits.usd_per_day then
+  local limits, names = { policy.limits, parts.registry.limits }, {}
+  if limits[1].usd_per_day or limits[2].usd_per_day then
     for _, client in ipairs(parts.registry:unpriced(policy.client)) do
       names[#names + 1] = client.model
     end
   end
-  return #names > 0 and table.concat(names, ", ") or nil
+  if #names == 0 then
+    return nil
+  end
+  local text = (limits[1].tokens_per_hour or limits[2].tokens_per_hour)
+    and "usd_per_day does not count %s: no price is known, so only tokens_per_hour does"
+    or "%s is not asked: no price is known, so usd_per_day cannot be kept; set tokens_per_hour as "
+      .. "well, or a price"
+  return text:format(table.concat(names, ", ")) .. " (price of the client, or prices.lua)"
 end
 
 --- The warnings about a watcher.
@@ -56,10 +63,9 @@ function M.of(policy, parts)
   if policy.has_no_node and policy.cookie_file then
     warn("cookie_file", "cookie_file has no effect: domain %s watches no node", policy.domain)
   end
-  local models = unpriced(policy, parts)
-  if models then
-    warn("usd_per_day", "usd_per_day does not count %s: no price is known, so only tokens are "
-      .. "(prices.lua sets one)", models)
+  local text = unpriced(policy, parts)
+  if text then
+    warn("usd_per_day", "%s", text)
   end
   local known = known_rules(policy, parts)
   for _, name in ipairs(suggest.keys(policy.rules)) do

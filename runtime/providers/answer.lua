@@ -14,6 +14,8 @@ local M = {}
 ---@field output? integer
 ---@field cache_read? integer
 ---@field cache_write? integer
+---@field cache_write_1h? integer Those of `cache_write` that are kept for an hour.
+---@field cost_usd? number Where the provider reports it.
 ---@field reasoning? integer Those of the output that no one sees.
 
 ---@class providers.Call

@@ -13,6 +13,7 @@ M.options = exchange.with_common({
   top_p = { type = "number", min = 0 },
   top_k = { type = "number", min = 0 },
   anthropic_version = { type = "string", default = "2023-06-01" },
+  tool_choice = { type = "string", one_of = { "any", "auto" } },
 })
 --- The variable that holds the key, for `beamlens clients`.
 M.key_variable = "ANTHROPIC_API_KEY"
@@ -54,6 +55,7 @@ function M.new(options, env)
     options = options,
     model = options.model,
     url = base:gsub("/v1$", "") .. "/v1/messages",
+    tool_choice = options.tool_choice or (shared.thinks_always(options.model) and "auto" or "any"),
     key = key,
     token = not key and shared.key(env("ANTHROPIC_AUTH_TOKEN")) or nil,
   }, anthropic_mt)
@@ -140,7 +142,9 @@ function Anthropic:body(request)
   local options = self.options
   local system = text_block(request.system)
   system.cache_control = { type = "ephemeral" }
-  local choice = request.force and { type = "tool", name = request.force } or { type = "any" }
+  local is_forced = request.force and self.tool_choice ~= "auto"
+  local choice = is_forced and { type = "tool", name = request.force }
+    or { type = self.tool_choice }
   choice.disable_parallel_tool_use = true
   local body = {
     model = self.model,
@@ -185,6 +189,12 @@ local COUNTS = {
 
 local function take_usage(usage, answer)
   shared.take_counts(usage, answer.usage, COUNTS)
+  -- Part of what was written; it costs more.
+  local written = type(usage) == "table" and shared.table(usage.cache_creation) or {}
+  local for_1h = written.ephemeral_1h_input_tokens
+  if type(for_1h) == "number" and for_1h > 0 then
+    answer.usage.cache_write_1h = for_1h
+  end
 end
 
 local function take_stop(message, answer)

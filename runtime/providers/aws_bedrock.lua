@@ -7,6 +7,7 @@ local bedrock_answer = require("runtime.providers.bedrock_answer")
 local exchange = require("runtime.providers.exchange")
 local failures = require("runtime.providers.failure")
 local json = require("runtime.json")
+local shared = require("runtime.providers.shared")
 local sigv4 = require("runtime.providers.sigv4")
 local turns = require("runtime.providers.turns")
 
@@ -14,6 +15,8 @@ local M = {}
 
 -- Without a switch of its own, a client has what the model's family can do.
 local FORCED = { "claude", "nova", "mistral" }
+-- The machine's, which are not known without asking it.
+local UNKNOWN_KEYS = { access_key_id = "-", secret_access_key = "-", session_token = "-" }
 local CACHED = { "claude%-%l+%-%d", "claude%-3%-7", "claude%-3%-5%-haiku", "nova" }
 
 local function read_tool_choice(value)
@@ -92,7 +95,8 @@ function M.new(options, env)
     base = address_of(options, env, region),
     bearer = bearer:match("^%s*(.-)%s*$"),
     machine = aws_machine.new(env),
-    tool_choice = options.tool_choice or (is_of(options.model, FORCED) and "any" or "auto"),
+    tool_choice = options.tool_choice or (is_of(options.model, FORCED)
+      and not shared.thinks_always(options.model) and "any" or "auto"),
     caches = either(options.prompt_cache, is_of(options.model, CACHED)),
   }, aws_bedrock_mt)
 end
@@ -108,19 +112,10 @@ function AwsBedrock:secrets()
   return { self.bearer }
 end
 
-local function object(t)
-  return next(t) == nil and json.object({}) or t
-end
-
--- The id of a call; another provider's may hold more than the API takes.
-local function call_id(id, position)
-  return id and id:gsub("[^%w_-]", "_"):sub(1, 64) or ("call_%d"):format(position)
-end
-
 local function result_block(message, last_id)
   return {
     toolResult = {
-      toolUseId = message.id and call_id(message.id) or last_id,
+      toolUseId = message.id and shared.call_id(message.id) or last_id,
       content = { { text = message.text } },
       status = message.is_error and "error" or nil,
     },
@@ -140,12 +135,12 @@ local function messages_of(conversation, cache_to)
       blocks[1] = { text = message.text }
     end
     if message.call then
-      last_id = call_id(message.call.id, position)
+      last_id = shared.call_id(message.call.id, position)
       blocks[#blocks + 1] = {
         toolUse = {
           toolUseId = last_id,
           name = message.call.name,
-          input = object(message.call.args or {}),
+          input = shared.object(message.call.args),
         },
       }
     end
@@ -246,8 +241,8 @@ function AwsBedrock:find_keys(timeout_ms, wall_ms)
   return keys, failure
 end
 
---- Adds the headers that authorise the call.
-function AwsBedrock:authorize(call, timeout_ms, wall_ms)
+-- The headers that authorise a call: signed with these keys, else with the key of Bedrock itself.
+function AwsBedrock:set_headers(call, keys, wall_ms)
   local own = {
     ["content-type"] = "application/json",
     accept = self.options.stream and "application/vnd.amazon.eventstream" or "application/json",
@@ -257,23 +252,34 @@ function AwsBedrock:authorize(call, timeout_ms, wall_ms)
     local lower = name:lower()
     own[lower] = own[lower] and value
   end
-  local headers
-  if self.bearer ~= "" then
-    headers = { { "authorization", "Bearer " .. self.bearer } }
-  else
-    local keys, failure = self:find_keys(timeout_ms, wall_ms)
-    if not keys then
-      return nil, failure
-    end
-    call.keys = keys
-    call.secrets = { keys.secret_access_key, keys.access_key_id, keys.session_token }
-    headers = signature_of(self, call, keys, own, wall_ms)
-  end
+  local headers = keys and signature_of(self, call, keys, own, wall_ms)
+    or { { "authorization", "Bearer " .. self.bearer } }
   for name, value in pairs(own) do
     headers[#headers + 1] = { name, value }
   end
   call.headers = exchange.header_lines(headers, self.options.headers)
+end
+
+--- Adds the headers that authorise the call.
+function AwsBedrock:authorize(call, timeout_ms, wall_ms)
+  if self.bearer == "" then
+    local failure
+    call.keys, failure = self:find_keys(timeout_ms, wall_ms)
+    if not call.keys then
+      return nil, failure
+    end
+    call.secrets = { call.keys.secret_access_key, call.keys.access_key_id,
+      call.keys.session_token }
+  end
+  self:set_headers(call, call.keys, wall_ms)
   return true
+end
+
+--- The headers as `authorize` adds them, for people: no machine is asked for its keys.
+function AwsBedrock:preview(call)
+  local keys = self.bearer == ""
+    and (aws_credentials.find(self.options, self.env) or UNKNOWN_KEYS) or nil
+  self:set_headers(call, keys, 0)
 end
 
 --- After a refusal, the request is worth one more attempt when the credentials have changed since.

@@ -53,6 +53,7 @@ M.OPTIONS = {
 ---@field key_header? { [1]: string, [2]: string } Name, and what stands before the key.
 ---@field headers? { [1]: string, [2]: string }[]
 ---@field dialect? chat.Dialect
+---@field reports_cost? boolean Its usage says what the answer cost, in USD.
 
 --- Creates the provider of one client.
 ---@param opts chat.Options
@@ -75,6 +76,7 @@ function M.new(opts)
     key_header = opts.key_header or { "authorization", "Bearer " },
     headers = opts.headers or {},
     dialect = dialect,
+    reports_cost = opts.reports_cost,
   }, chat_mt)
 end
 
@@ -218,13 +220,13 @@ function Chat:read_error(body, failure) -- luacheck: no unused args
 end
 
 --- Reads a plain body.
-function Chat:read(body, answer) -- luacheck: no unused args
-  chat_answer.read(body, answer)
+function Chat:read(body, answer)
+  chat_answer.read(body, answer, self.reports_cost)
 end
 
 --- Takes the events of a stream.
-function Chat:decoder(answer) -- luacheck: no unused args
-  return chat_answer.decoder(answer)
+function Chat:decoder(answer)
+  return chat_answer.decoder(answer, self.reports_cost)
 end
 
 return M

@@ -20,13 +20,26 @@ local STOP_CLASS = {
   insufficient_system_resource = "error",
 }
 
+-- What a broker charged, and, where the user's own key was used, what that key's provider charges.
+local function take_cost(reported, usage)
+  local details = shared.table(reported.cost_details) or {}
+  local upstream = reported.is_byok == true and tonumber(details.upstream_inference_cost) or 0
+  if type(reported.cost) == "number" and reported.cost >= 0 then
+    usage.cost_usd = reported.cost + math.max(0, upstream)
+  end
+end
+
 --- Copies the counts of `usage`. Cached tokens are part of the prompt's here; reasoning is part of
 --- the completion's, except where the total says otherwise.
 ---@param reported any
 ---@param usage providers.Usage
-function M.take_usage(reported, usage)
+---@param has_cost? boolean The server reports the cost in USD, too.
+function M.take_usage(reported, usage, has_cost)
   if type(reported) ~= "table" then
     return
+  end
+  if has_cost then
+    take_cost(reported, usage)
   end
   local prompt, completion = reported.prompt_tokens, reported.completion_tokens
   local details = shared.table(reported.prompt_tokens_details) or {}
@@ -100,9 +113,10 @@ end
 --- Reads a plain body.
 ---@param body table
 ---@param answer providers.Answer
-function M.read(body, answer)
+---@param has_cost? boolean
+function M.read(body, answer, has_cost)
   take_model(body, answer)
-  M.take_usage(body.usage, answer.usage)
+  M.take_usage(body.usage, answer.usage, has_cost)
   if shared.table(body.error) or shared.text(body.error) then
     chat_errors.inside(body, answer)
     return
@@ -135,14 +149,15 @@ end
 
 --- Takes the events of a stream.
 ---@param answer providers.Answer
+---@param has_cost? boolean
 ---@return fun(event: table)
 ---@return fun() finish At the end of the stream, or at its closing word.
-function M.decoder(answer)
+function M.decoder(answer, has_cost)
   local calls = tool_calls.new()
   local function take(event)
     take_model(event, answer)
     M.take_usage((shared.table(event.x_groq) or {}).usage, answer.usage)
-    M.take_usage(event.usage, answer.usage)
+    M.take_usage(event.usage, answer.usage, has_cost)
     if shared.table(event.error) or shared.text(event.error) then
       chat_errors.inside(event, answer)
       return

@@ -20,6 +20,8 @@
 ---   provider:authorize(call, timeout_ms, wall_ms)  -> true | nil, failure; may wait, and sets the
 ---                                      headers of `call`, whose `text` is the encoded body, and
 ---                                      its list `secrets`, which must be in no message either
+---   provider:preview(call)             with `authorize`: sets the same headers, values apart,
+---                                      without asking anybody
 ---   provider:renew(failure, call)      -> true when the same request is worth one more attempt at
 ---                                      once, with other credentials
 

@@ -14,6 +14,7 @@ local M = {}
 ---@field request_id? string
 ---@field text? string What the model wrote instead of a call.
 ---@field until_ms? number Unix milliseconds: when the budget that is spent refills.
+---@field is_reserved? boolean What is left of it is for cycles that a finding woke.
 ---@field usage? providers.Usage Tokens that were spent all the same.
 
 -- Whether the same request can succeed later.

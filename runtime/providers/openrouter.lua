@@ -34,6 +34,7 @@ function M.new(options, env)
     headers = headers,
     -- Some of the providers behind it take a forced choice and do not keep to it.
     dialect = { obeys = false },
+    reports_cost = true,
   })
 end
 

@@ -67,13 +67,17 @@ local function payload_of(client, request)
     shown.error = failure.message
     return shown
   end
+  if handler.preview then
+    call.text = json.encode(call.body)
+    handler:preview(call)
+  end
   shown.method, shown.headers = "POST", headers_of(call.headers)
   shown.url, shown.body = without_keys(call.url, handler), without_keys(call.body, handler)
   return shown
 end
 
---- What each client that a decision may ask would be sent, keys hidden. Headers that sign or
---- authorise a request in the cloud are made when it is sent, and are not among them.
+--- What each client that a decision may ask would be sent, keys and signatures hidden. Nobody is
+--- asked for a token or for keys.
 ---@param registry clients.Registry
 ---@param name? string Default: the primary.
 ---@param request table As `registry:decide` takes it.

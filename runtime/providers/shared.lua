@@ -75,6 +75,21 @@ function M.without_thoughts(text)
   return (rest:gsub("<think>.*$", ""))
 end
 
+-- Models that cannot do without thinking. They refuse a forced choice of a tool.
+local ALWAYS_THINK = { "claude%-opus%-5%-5", "claude%-sonnet%-5%-5", "claude%-fable%-5%-1" }
+
+--- Whether a model of Anthropic, by whatever provider, refuses to be made to call a tool.
+---@param model string
+---@return boolean
+function M.thinks_always(model)
+  for _, name in ipairs(ALWAYS_THINK) do
+    if model:lower():gsub("%.", "-"):find(name) then
+      return true
+    end
+  end
+  return false
+end
+
 --- Adds the user's further fields to a body.
 ---@param body table
 ---@param extra table?

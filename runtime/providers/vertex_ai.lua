@@ -106,6 +106,17 @@ function VertexAi:request(request)
   }
 end
 
+function VertexAi:set_headers(call, token)
+  local headers = {
+    { "authorization", "Bearer " .. token },
+    { "content-type", "application/json" },
+  }
+  if call.quota_project then
+    headers[3] = { "x-goog-user-project", call.quota_project }
+  end
+  call.headers = exchange.header_lines(headers, self.options.headers)
+end
+
 --- Adds the token, fetching it when there is none that holds.
 function VertexAi:authorize(call, timeout_ms, wall_ms)
   local token, failure = self.options.api_key, nil
@@ -116,15 +127,13 @@ function VertexAi:authorize(call, timeout_ms, wall_ms)
     return nil, failure
   end
   call.token, call.secrets = token, { token }
-  local headers = {
-    { "authorization", "Bearer " .. token },
-    { "content-type", "application/json" },
-  }
-  if call.quota_project then
-    headers[3] = { "x-goog-user-project", call.quota_project }
-  end
-  call.headers = exchange.header_lines(headers, self.options.headers)
+  self:set_headers(call, token)
   return true
+end
+
+--- The headers as `authorize` adds them, for people: no token is fetched.
+function VertexAi:preview(call)
+  self:set_headers(call, "-")
 end
 
 --- After a refused token, the request is worth one more attempt with a new one.

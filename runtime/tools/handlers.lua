@@ -284,7 +284,7 @@ function M.execute(watcher, args, call)
   return result
 end
 
---- wait: `{waited_ms, woken_by, clamped?}`.
+--- wait: `{waited_ms, woken_by, clamped?, lengthened?}`.
 ---@async
 function M.wait(watcher, args, call)
   local bounds = call.wait or watcher.policy.wait
@@ -298,11 +298,15 @@ function M.wait(watcher, args, call)
     watcher.note = args.note ~= "" and { text = args.note, at_ms = watcher.clock.wall_ms() } or nil
   end
   watcher:confirm_state()
+  local lengthened
   if call.source == "model" and watcher.pace then
+    local bounded_ms = ms
     ms = watcher.pace:stretch(ms, bounds.max_ms)
+    lengthened = ms > bounded_ms and ("from %.14g to %.0f ms, so that the budget lasts"):format(
+      bounded_ms, ms) or nil
   end
   local result = watcher:wait(ms, { asked_ms = args.ms, note = args.note })
-  result.clamped = clamped
+  result.clamped, result.lengthened = clamped, lengthened
   return result, { ends = ms > KEEPS_CONVERSATION_MS or call.source ~= "model" }
 end
 

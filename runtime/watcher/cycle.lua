@@ -61,8 +61,14 @@ function Cycle:request(wait)
     },
     account = watcher.account,
     meta = { watcher = meta.watcher, domain = meta.domain, node = meta.node,
-      trace_id = self.trace_id },
+      trace_id = self.trace_id, is_calm = not self:is_woken() },
   }
+end
+
+-- True when a finding woke the watcher for this cycle, or came while it ran.
+function Cycle:is_woken()
+  self.has_finding = self.watcher.waking:take_finding() or self.has_finding
+  return self.has_finding == true
 end
 
 -- The rules decide while no model does; their waits end when the model is to be tried again.
@@ -92,7 +98,7 @@ local function model_failed(self, decision, err, kind, detail)
   local watcher = self.watcher
   local until_ms = (decision or detail or {}).budget_until_ms
   if until_ms then
-    watcher.model:exhausted(until_ms)
+    watcher.model:exhausted(until_ms, (decision or detail).is_reserved)
     return
   end
   local retry_ms = watcher.model:failed(kind, detail)
@@ -144,7 +150,7 @@ function Cycle:decide()
   watcher.iteration = watcher.iteration + 1
   watcher:emit("beamlens.watcher.iteration_start", { state = watcher.current.name },
     { iteration = watcher.iteration, system_time = watcher.clock.wall_ms() })
-  if watcher.model:is_due() then
+  if watcher.model:is_due(self:is_woken()) then
     local decision, mistake = decide_by_model(self)
     if decision or mistake then
       return decision, nil, mistake
@@ -204,6 +210,9 @@ local function run_tool(self, name, args, call)
   shown.reason = nil
   watcher:emit("beamlens.tool.start", { tool = name, arguments = json.object(shown),
     reason = args.reason })
+  if call.source == "model" then
+    watcher.journal:add({ at_ms = watcher.clock.wall_ms(), tool = name, args = args })
+  end
   local ok, result, info = async.pcall(tools.get(name).handler, watcher, args, call)
   local took = { duration = watcher.clock.now_ms() - started_ms }
   if not ok then

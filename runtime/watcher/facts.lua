@@ -7,6 +7,8 @@ local M = {}
 
 -- A sample this young needs no other one.
 local FRESH_MS = 1000
+-- So many of its last decisions a model is reminded of.
+local REMINDED = 6
 
 --- The findings of a watcher, each with the snapshot that was current when it was first seen.
 ---@param watcher watcher.Watcher
@@ -62,7 +64,7 @@ function M.text(watcher)
     findings = watcher:finding_views(),
     alerts = views.map(watcher.alerts:firing({ watcher = meta.watcher, node = meta.node }),
       views.alert),
-    note = watcher.note,
+    note = watcher.note, journal = watcher.journal:lines(REMINDED),
   }
   watcher.ended = nil
   return opening.text(facts, function(text)

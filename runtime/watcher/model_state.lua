@@ -1,7 +1,8 @@
 --- Whether a watcher's model is to be asked, or the rules decide because it failed.
 ---
 --- After a failure it is asked again 5 s later, then twice as late each time, at most 5 min; after
---- its budget was spent, when that refills.
+--- its budget was spent, when that refills; at once for a cycle that a finding woke, where the rest
+--- of the budget is reserved for those.
 
 local M = {}
 
@@ -20,8 +21,9 @@ function M.new(opts)
 end
 
 --- True when the model may be asked now.
-function ModelState:is_due()
-  return self.clock.now_ms() >= self.due_ms
+---@param is_woken? boolean By a finding: what is reserved may be spent.
+function ModelState:is_due(is_woken)
+  return self.clock.now_ms() >= self.due_ms or (self.kind == "reserve" and is_woken == true)
 end
 
 --- Milliseconds until it may be asked; 0 when it may.
@@ -60,11 +62,12 @@ end
 
 --- Notes that its budget is spent: it is asked again when that refills.
 ---@param until_ms number Unix milliseconds.
-function ModelState:exhausted(until_ms)
+---@param is_reserved? boolean What is left of it is for cycles that a finding woke.
+function ModelState:exhausted(until_ms, is_reserved)
   local now_ms = self.clock.wall_ms()
   self.due_ms = self.clock.now_ms() + math.max(FIRST_MS, until_ms - now_ms)
   self.failing_since_ms = self.failing_since_ms or now_ms
-  self.kind = "budget"
+  self.kind = is_reserved and "reserve" or "budget"
 end
 
 return M

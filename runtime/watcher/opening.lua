@@ -60,6 +60,7 @@ end
 ---@field findings table[] Views.
 ---@field alerts table[] Views of this watcher's firing alerts.
 ---@field note? { text: string, at_ms: number }
+---@field journal? string[] What the model decided lately.
 
 local function head(facts)
   local uptime = type(facts.uptime_s) == "number"
@@ -134,6 +135,9 @@ function M.text(facts, redact)
     add(("Your note to yourself, %s old: %s"):format(
       units.format_duration(math.max(0, facts.now_ms - facts.note.at_ms)),
       own_words(facts.note.text, redact)))
+  end
+  if #(facts.journal or {}) > 0 then
+    add("What you did last: " .. own_words(facts.journal, redact))
   end
   add(snapshot(facts, redact))
   add(list("Rule findings", facts.findings, MAX_FINDINGS, redact))

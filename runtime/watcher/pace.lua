@@ -4,9 +4,10 @@
 --- From what the decisions before a wait have cost, and from what is left of that share, follows
 --- how often the watcher can decide: it waits that long, within its policy's longest wait.
 
+local spending = require("runtime.spending")
+
 local M = {}
 
-local CALM_SHARE = 0.6
 -- How much of what was known the last wait's cost leaves in force.
 local KEEP = 0.5
 
@@ -34,7 +35,7 @@ end
 
 -- The wait that lets one limit last, if `sharers` watchers cost the same.
 local function lasting_ms(limit, cost, sharers)
-  local calm_left = CALM_SHARE * limit.limit - limit.used
+  local calm_left = spending.CALM_SHARE * limit.limit - limit.used
   if calm_left <= 0 then
     return limit.left_ms
   end

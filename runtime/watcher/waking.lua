@@ -63,6 +63,14 @@ function Waking:wake(reason)
   end
 end
 
+--- True when a finding woke the watcher, or would have, since this was last asked.
+---@return boolean
+function Waking:take_finding()
+  local has_finding = self.has_finding == true
+  self.has_finding = nil
+  return has_finding
+end
+
 --- Says that the model has seen how things are now.
 function Waking:seen()
   self.pending = nil
@@ -112,6 +120,7 @@ function Waking:finding(finding, what)
     VERB[what] or what)
   self:note(text)
   if not is_flapping(self, finding, what) then
+    self.has_finding = true
     self:wake(text)
   end
 end

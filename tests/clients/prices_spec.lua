@@ -14,9 +14,11 @@ describe("the built-in price list", function()
   it("has each model under every name that a provider gives it", function()
     for plain, names in pairs({
       ["claude-haiku-4-5"] = { "claude-haiku-4-5-20251001", "anthropic/claude-haiku-4.5",
-        "us.anthropic.claude-haiku-4-5-20251001-v1:0", "claude-haiku-4-5@20251001",
-        "anthropic.claude-haiku-4-5-20251001-v1:0",
-        "global.anthropic.claude-haiku-4-5-20251001-v1:0" },
+        "claude-haiku-4-5@20251001", "global.anthropic.claude-haiku-4-5-20251001-v1:0",
+        "arn:aws:bedrock:us-east-1:1:inference-profile/global.anthropic.claude-haiku-4-5-v1" },
+      ["claude-3-haiku"] = { "eu.anthropic.claude-3-haiku-20240307-v1:0",
+        "anthropic.claude-3-haiku-20240307-v1:0" },
+      ["claude-opus-4-6"] = { "global.anthropic.claude-opus-4-6-v1", "anthropic/claude-opus-4.6" },
       ["claude-opus-4"] = { "claude-opus-4-0", "claude-opus-4-20250514" },
       ["gpt-5-mini"] = { "gpt-5-mini-2025-08-07", "openai/gpt-5-mini" },
       ["gpt-4o-mini"] = { "gpt-4o-mini-2024-07-18" },
@@ -29,6 +31,32 @@ describe("the built-in price list", function()
       for _, name in ipairs(names) do
         assert.are.equal(price, prices.of(name), name)
       end
+    end
+  end)
+
+  it("has the dearer prices of Bedrock's regions since Claude 4.5", function()
+    local plain = prices.of("claude-haiku-4-5")
+    for _, place in ipairs({ "", "us.", "eu.", "apac.", "jp.", "us-gov.",
+      "arn:aws-us-gov:bedrock:us-gov-west-1:1:inference-profile/us-gov." }) do
+      local price = prices.of(place .. "anthropic.claude-haiku-4-5-20251001-v1:0")
+      for field, usd in pairs(plain) do
+        if field ~= "regional" then
+          assert.is_true(math.abs(price[field] - 1.1 * usd) < 1e-9, field)
+        end
+      end
+    end
+    local long = prices.of("eu.anthropic.claude-haiku-5-5").long
+    assert.is_true(math.abs(long.output - 2.75) < 1e-9)
+    assert.are.equal(100000, long.over)
+  end)
+
+  it("has the default model, and no model of which it says nothing", function()
+    assert.are.same({ 1, 5, 0.1, 1.25, 2 }, (function(p)
+      return { p.input, p.output, p.cache_read, p.cache_write, p.cache_write_1h }
+    end)(prices.of("claude-haiku-4-5-20251001")))
+    for _, name in ipairs({ "my-deployment", "prod-gpt4", "application-inference-profile/a1b2c3",
+      "arn:aws:bedrock:us-east-1:1:application-inference-profile/a1b2c3d4e5f6" }) do
+      assert.is_nil(prices.of(name), name)
     end
   end)
 
@@ -54,12 +82,34 @@ describe("a cost", function()
     assert.are.equal(1.25, prices.cost_usd(haiku, { input = 0, output = 0, cache_write = 1e6 }))
   end)
 
+  it("counts what is cached for an hour at its own price", function()
+    assert.are.equal(2, prices.cost_usd(haiku, { input = 0, output = 0, cache_write = 1e6,
+      cache_write_1h = 1e6 }))
+    assert.are.equal(1.625, prices.cost_usd(haiku, { input = 0, output = 0, cache_write = 1e6,
+      cache_write_1h = 5e5 }))
+    assert.are.equal(3, prices.cost_usd({ input = 1, output = 1, cache_write = 3 },
+      { input = 0, output = 0, cache_write = 1e6, cache_write_1h = 1e6 }))
+  end)
+
+  it("has the prices of a long prompt for all of it", function()
+    local price = { input = 1, output = 10, long = { over = 1000, input = 2, output = 20 } }
+    assert.are.equal((1000 + 10) / 1e6, prices.cost_usd(price, { input = 1000, output = 1 }))
+    assert.are.equal((2002 + 20) / 1e6, prices.cost_usd(price, { input = 1, output = 1,
+      cache_read = 1000 }))
+  end)
+
+  it("is what the provider says, where it says it", function()
+    assert.are.equal(0.5, prices.cost_usd(haiku, { input = 1, output = 1, cost_usd = 0.5 }))
+    assert.are.equal(0, prices.cost_usd(nil, { cost_usd = 0 }))
+  end)
+
   it("has reasoning in the output, once", function()
     assert.are.equal(5, prices.cost_usd(haiku, { input = 0, output = 1e6, reasoning = 9e5 }))
   end)
 
   it("is unknown without a price or without usage", function()
     assert.is_nil(prices.cost_usd(nil, { input = 1, output = 1 }))
+    assert.is_nil(prices.cost_usd(nil, {}))
     assert.is_nil(prices.cost_usd(haiku, { output = 1 }))
     assert.is_nil(prices.tokens({}))
     assert.are.equal(10, prices.tokens({ input = 1, output = 2, cache_read = 3, cache_write = 4 }))
@@ -89,14 +139,16 @@ describe("a user's price table", function()
   ["gpt-5"] = { input = 2, output = 3, cached = 1 },
   ["o3"] = { input = -1, output = 3 },
   ["text"] = "cheap",
+  ["tall"] = { input = 1, output = 1, long = { input = 2, output = 2 } },
 }]])
     assert.are.equal(table.concat({
       'FILE:3: model "bare": needs input and output',
       'FILE:4: model "gpt-5": unknown field "cached"; '
-        .. "allowed: cache_read, cache_write, input, output",
+        .. "allowed: cache_read, cache_write, cache_write_1h, input, long, output, regional",
       'FILE:5: model "o3": input must be a number of USD per million tokens',
       'FILE:6: model "text": must be { input, output, cache_read?, cache_write? } in USD per '
         .. 'million tokens',
+      'FILE:7: model "tall": long: needs over, the tokens from which it counts',
     }, "\n"), err)
     assert.are.equal("FILE:1: a price table is a table of model name and price",
       select(2, load_text("return 7")))
@@ -118,8 +170,15 @@ describe("a user's price table", function()
     })
     local file = root .. "/watchers/w.lua"
     local _, _, stderr = beamlens.run({ "check", file })
+    assert.are.equal(("beamlens: %s:4: unheard-of is not asked: no price is known, so usd_per_day "
+      .. "cannot be kept; set tokens_per_hour as well, or a price (price of the client, or "
+      .. "prices.lua)\n"):format(file), stderr)
+    support.write_file(file, 'return {\n  domain = "beam",\n  node = "a@h",\n'
+      .. "  limits = { usd_per_day = 1, tokens_per_hour = 1000 },\n}\n")
+    _, _, stderr = beamlens.run({ "check", file })
     assert.are.equal(("beamlens: %s:4: usd_per_day does not count unheard-of: no price is known, "
-      .. "so only tokens are (prices.lua sets one)\n"):format(file), stderr)
+      .. "so only tokens_per_hour does (price of the client, or prices.lua)\n"):format(file),
+      stderr)
     support.write_file(root .. "/prices.lua",
       'return { ["unheard-of"] = { input = 1, output = 2 } }')
     assert.are.equal("", select(3, beamlens.run({ "check", file })))

@@ -36,7 +36,7 @@ describe("beamlens clients", function()
     local server = start_server()
     local status, out, err = beamlens.run({ "clients", "--clients", write_registry(server.url) })
     assert.are.equal(table.concat({
-      "  Bad    openai     m-1, no key: OPENAI_API_KEY is not set",
+      "  Bad    openai     m-1, no key: OPENAI_API_KEY is not set, no known price",
       "  Good   anthropic  claude-haiku-4-5, key set",
       "* Main   fallback   Good, Bad",
       "  rules  rules      no model",
@@ -55,8 +55,8 @@ describe("beamlens clients", function()
     assert.are.equal(1, status)
     assert.matches("\n  Good   anthropic  claude%-haiku%-4%-5, key set; ok: answered in [^\n]*, "
       .. "45 tokens\n", out)
-    assert.matches("^  Bad    openai     m%-1, key set; FAIL: overloaded: the model is loading\n",
-      out)
+    assert.matches("^  Bad    openai     m%-1, key set, no known price; FAIL: overloaded: the "
+      .. "model is loading\n", out)
     assert.is_nil(out:find("sesame", 1, true))
     assert.are.equal(2, #server.requests)
   end))

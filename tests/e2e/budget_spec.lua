@@ -7,12 +7,22 @@ local beamlens = require("support.beamlens")
 local support = require("support")
 local tree = require("support.tree")
 
+-- Each sample worsens what a rule finds, so that a finding woke each cycle; but only while the file
+-- `surge` is there.
 local DOMAIN = [[
+local begun = os.time()
 return {
-  name = "calm", target = "none", title = "Calm",
+  name = "level", target = "none", title = "Level",
   metrics = { { name = "level", type = "integer" } },
   snapshot = function() return { level = 1 } end,
-  callbacks = {}, rules = {},
+  callbacks = {},
+  rules = { { type = "surge", severity = "info", hold = "0s", when = function()
+    local file = io.open("%s/surge")
+    if file then
+      file:close()
+      return { value = 2 ^ (1 + os.time() - begun) }
+    end
+  end } },
 }
 ]]
 
@@ -32,7 +42,7 @@ end
 local function watchers_text(count, more)
   local list = {}
   for i = 1, count do
-    list[i] = ('{ name = "w%d", domain = "calm", sample = "1s", %s '
+    list[i] = ('{ name = "w%d", domain = "level", sample = "1s", %s '
       .. 'wait = { min = "1s", max = "2s" } }'):format(i, more or "")
   end
   return "return {\n" .. table.concat(list, ",\n") .. "\n}\n"
@@ -46,7 +56,7 @@ local function stay_in_one_window(seconds)
   end
 end
 
--- A model that always waits, and the files of a host that asks it.
+-- A model that always waits, and the files of a host that asks it, woken by findings or `is_calm`.
 local function setup(opts)
   stay_in_one_window(60)
   local server = anthropic_server.start({ on_request = function()
@@ -57,10 +67,15 @@ local function setup(opts)
     server:stop()
   end)
   local root = tree.make({
-    ["domains/calm.lua"] = DOMAIN,
+    ["domains/level.lua"] = "",
     ["watchers/w.lua"] = watchers_text(opts.watchers, opts.policy),
     ["clients.lua"] = registry_text(server, opts.limits),
   })
+  support.write_file(root .. "/domains/level.lua", DOMAIN:format(root))
+  if opts.is_calm then
+    return server, root
+  end
+  support.write_file(root .. "/surge", "")
   return server, root
 end
 
@@ -115,11 +130,52 @@ describe("a budget", function()
       stop(b)
     end, 130))
 
+  it("keeps 40 % for what findings wake, across restarts, and is then spent to its end",
+    support.async(function()
+      local server, root = setup({ watchers = 4, limits = "usd_per_day = 0.02", is_calm = true })
+      local args = { "--store", root .. "/state/beamlens.db" }
+      local b = start(root, args)
+      local told = b:wait_for("watcher.budget_reserved", nil, 30000)
+      assert.are.equal("process", told.metadata.account)
+      assert.are.equal(0.02, told.metadata.limit)
+      one_more_round(b, 4)
+      local asked = #server.requests
+      assert.is_true(asked * ONE_USD <= 0.6 * 0.02 + ONE_USD, asked)
+      assert.are.equal(1, #b:all("beamlens.watcher.budget_reserved"))
+      stop(b)
+
+      b = start(root, args)
+      one_more_round(b, 4)
+      assert.are.equal(asked, #server.requests)
+      assert.are.equal(0, #b:all("beamlens.watcher.budget_reserved"))
+      support.write_file(root .. "/surge", "")
+      support.wait_until(function()
+        return #server.requests > asked
+      end, 30000, "a request that a finding woke")
+      b:kill("sigkill")
+      b:wait_exit()
+      os.remove(root .. "/surge")
+
+      b = start(root, args)
+      one_more_round(b, 4)
+      assert.are.equal(0, #b:all("beamlens.llm.start", function(event)
+        return event.metadata.provider ~= "rules"
+      end))
+      support.write_file(root .. "/surge", "")
+      b:wait_for("watcher.budget_exhausted", nil, 30000)
+      one_more_round(b, 4)
+      assert.is_true(#server.requests * ONE_USD <= 0.02 + ONE_USD, #server.requests)
+      assert.is_true(#server.requests >= asked + 1)
+      assert.are.equal(0, #b:all("beamlens.watcher.budget_reserved"))
+      assert.are.equal(0, #b:all("beamlens.watcher.llm_error"))
+      stop(b)
+    end, 180))
+
   it("of a watcher stops that one alone", support.async(function()
     local server, root = setup({ watchers = 2 })
     support.write_file(root .. "/watchers/w.lua", [[return {
-      { name = "free", domain = "calm", sample = "1s", wait = { min = "1s", max = "2s" } },
-      { name = "poor", domain = "calm", sample = "1s", wait = { min = "1s", max = "2s" },
+      { name = "free", domain = "level", sample = "1s", wait = { min = "1s", max = "2s" } },
+      { name = "poor", domain = "level", sample = "1s", wait = { min = "1s", max = "2s" },
         limits = { tokens_per_hour = 9000 } },
     }]])
     local b = start(root)

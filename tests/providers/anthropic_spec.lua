@@ -105,6 +105,19 @@ describe("the request to anthropic", function()
       body_of(request_of({ force = "wait" })).tool_choice)
   end)
 
+  it("forces nothing where the model refuses it, or the client says so", function()
+    local auto = { type = "auto", disable_parallel_tool_use = true }
+    for _, options in ipairs({ { model = "claude-opus-5-5" }, { model = "claude-sonnet-5-5" },
+      { model = "claude-fable-5-1" }, { model = "claude-haiku-4-5", tool_choice = "auto" } }) do
+      for _, force in ipairs({ false, "wait" }) do
+        assert.are.same(auto, body_of(request_of({ force = force or nil }), options).tool_choice)
+      end
+    end
+    assert.are.equal("any", body_of(request_of(), { model = "claude-opus-5-5",
+      tool_choice = "any" }).tool_choice.type)
+    assert.are.equal("any", body_of(request_of(), { model = "claude-opus-4-5" }).tool_choice.type)
+  end)
+
   it("carries calls and their results, and merges neighbours of the same role", function()
     local messages = body_of(request_of({ messages = {
       { role = "user", text = "One." },

@@ -1,14 +1,13 @@
 -- Every recorded answer of every provider, served from loopback whole and in pieces: the project's
--- own, in tests/providers/recordings, and those of a folder beside the checkout (BEAMLENS_CASES).
+-- own, in tests/providers/recordings and clouds, and those of a folder beside the checkout
+-- (BEAMLENS_CASES).
 
-local anthropic_server = require("support.anthropic_server")
-local async = require("runtime.async")
 local cassettes = require("support.cassettes")
-local clients = require("runtime.clients")
 local support = require("support")
 
 local FOLDERS = {
   ["of the project"] = "tests/providers/recordings",
+  ["of the project's clouds"] = "tests/providers/clouds",
   ["of the world"] = (os.getenv("BEAMLENS_CASES") or "../shared/cases") .. "/cassettes",
 }
 
@@ -28,25 +27,16 @@ local WAYS = {
   { "in pieces of any size", random_sizes },
 }
 
-local function decide(row, url)
-  local registry = assert(clients.new({
-    config = cassettes.config(row, url),
-    env = cassettes.env,
-  }))
-  return registry:decide(nil, {
-    system = "s",
-    tools = { { name = "wait", description = "d", schema = { type = "object" } } },
-    messages = { { role = "user", text = "u" } },
-  })
-end
+local REQUEST = {
+  system = "s",
+  tools = { { name = "wait", description = "d", schema = { type = "object" } } },
+  messages = { { role = "user", text = "u" } },
+}
 
 local function case(row, sizes)
   return support.async(function()
-    local server = anthropic_server.start({ replies = { cassettes.reply(row, sizes) } })
-    local ok, result, _, kind, detail = async.pcall(decide, row, server.url)
-    server:stop()
-    assert(ok, result)
-    assert.are.equal(1, #server.requests)
+    local result, _, kind, detail, requests = cassettes.ask(row, REQUEST, sizes)
+    assert.are.equal(1, #requests)
     cassettes.check(row, result, kind, detail)
   end)
 end
@@ -55,6 +45,7 @@ for whose, folder in pairs(FOLDERS) do
   describe(("the recorded answers %s"):format(whose), function()
     local rows = cassettes.rows(folder)
     if not rows then
+      assert(not folder:find("^tests/"), folder .. " is missing")
       pending("are read as they were meant", "no cassettes in " .. folder)
       return
     end

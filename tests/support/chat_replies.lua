@@ -21,17 +21,17 @@ local function stream(...)
   }
 end
 
-local function answer(delta, finish)
+local function answer(delta, finish, usage)
   return stream({ model = "m-1", choices = { { index = 0, delta = delta } } },
     { model = "m-1", choices = { { index = 0, delta = json.object({}), finish_reason = finish } } },
-    { model = "m-1", choices = json.array({}), usage = USAGE })
+    { model = "m-1", choices = json.array({}), usage = usage or USAGE })
 end
 
 --- A tool call.
-function M.call(name, args)
+function M.call(name, args, usage)
   return answer({ tool_calls = { { index = 0, id = "call_1", type = "function",
     ["function"] = { name = name, arguments = json.encode(json.object(args or {})) } } } },
-    "tool_calls")
+    "tool_calls", usage)
 end
 
 --- An answer in words.

@@ -160,7 +160,7 @@ function M.policy(changes)
     wait = { min_ms = 10000, max_ms = 1800000 },
     limits = { calls_per_cycle = 15 },
     history = { snapshots = 100, alerts = 100 },
-    renotify_ms = 3600000,
+    renotify_ms = 3600000, uncorroborated = "next_cycle",
   }
   for key, value in pairs(changes or {}) do
     policy[key] = value

@@ -19,7 +19,9 @@ local function setup(limits, process_limits, watchers)
   function it_is.spend(usd, tokens)
     local cost = { usd = usd, tokens = tokens }
     local held = assert(it_is.ledger:admit({ it_is.shared, it_is.account },
-      { likely = cost, most = cost }, 1e9, {}))
+      function()
+        return { likely = cost, most = cost }
+      end, 1e9, {}))
     it_is.ledger:settle(held, cost)
   end
   return it_is
