@@ -31,8 +31,9 @@ local app_mt = { __index = App }
 
 ---@class app.Options
 ---@field policies table[] From runtime/policy.lua; (name, node) unique.
----@field registry table From runtime/clients.lua.
----@field loader loader.Loader
+---@field registry? table From runtime/clients.lua.
+---@field loader? loader.Loader Needed without `parts`, as `registry` is.
+---@field parts? parts.Loaded Where the policies' domains were loaded already.
 ---@field sandbox table From runtime/sandbox.lua.
 ---@field alerts table From runtime/alerts.lua.
 ---@field telemetry telemetry.Bus
@@ -54,7 +55,7 @@ function M.new(opts)
   function opts.count_watchers()
     return #self.units
   end
-  self.parts = parts.new({ loader = opts.loader, registry = opts.registry,
+  self.parts = opts.parts or parts.new({ loader = opts.loader, registry = opts.registry,
     telemetry = opts.telemetry, clock = opts.clock, ledger = opts.ledger })
   self.cluster = self:new_cluster()
   local errors = {}
@@ -145,19 +146,38 @@ local function without(list, is_gone)
   return kept
 end
 
--- A member has left: nothing of it is watched any more, or kept.
-function App:remove_member(name)
-  local node = self.nodes[name]
-  self.nodes[name] = nil
+function App:remove_node(node)
+  self.nodes[node.name] = nil
   self.order = without(self.order, function(other)
     return other == node
   end)
   self.units = without(self.units, function(unit)
-    return unit.meta.node == name
+    return unit.meta.node == node.name
   end)
+end
+
+-- A member has left: nothing of it is watched any more, or kept.
+function App:remove_member(name)
+  local node = self.nodes[name]
+  self:remove_node(node)
   node:stop("left", "left")
   self.opts.telemetry:execute("beamlens.node.left",
     { system_time = self.opts.clock.wall_ms() }, { node = name })
+end
+
+--- Ends a watcher that the files have no more, and its node with the last one.
+---@param unit unit.Unit
+function App:unwatch(unit)
+  local node = self.nodes[unit.meta.node]
+  self.units = without(self.units, function(other)
+    return other == unit
+  end)
+  node:remove(unit)
+  if not node.units[1] then
+    self:remove_node(node)
+    self.cluster:remove(node.name)
+    node:stop("removed", "policy")
+  end
 end
 
 --- The policies in force, as the files have them.
@@ -283,6 +303,19 @@ function App:start_node(node)
     async.sleep(turn_ms - now_ms)
     node:start()
   end, { name = "start " .. node.name, detached = true })
+end
+
+--- Reads the files again, as after a change of them; set by runtime/reload.lua.
+---@async
+---@param reason string Why, for the event.
+---@return { applied: string[], watchers: changes.Report, failed: { file: string, line?: integer,
+--- error: string }[] } result `applied`: the files that are in force in a newer version; `failed`:
+--- those of which an older version stays in force.
+function App:reload(reason)
+  if not self.reloader then
+    error("this host does not reload", 2)
+  end
+  return self.reloader:reload(reason)
 end
 
 --- Starts everything. Returns at once.

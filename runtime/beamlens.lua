@@ -33,15 +33,29 @@ end
 --- What a domain file sees besides the globals: a `require` whose "beamlens" also has `work`, which
 --- runs a blocking library in the domain's own thread; see runtime/work.lua.
 ---@param found { chunk_name: string, path?: string }
+---@param trace? trace.Trace Is told of the modules that the thread loads from the domain's folder.
 ---@return table globals
 ---@return work.Worker worker To be closed when the host ends.
-function M.for_domain(found)
+function M.for_domain(found, trace)
   local worker = work.new({
     name = found.chunk_name,
     folder = found.path and (found.path:match("^(.*)/[^/]*$") or "."),
   })
+  local noted = {}
+  local function note(module)
+    if trace and found.path and type(module) == "string" and not noted[module] then
+      noted[module] = true
+      local base = (found.path:match("^(.*/)[^/]*$") or "") .. module:gsub("%.", "/")
+      for _, path in ipairs({ base .. ".lua", base .. "/init.lua" }) do
+        if trace:exists(path) then
+          trace:read(path)
+        end
+      end
+    end
+  end
   local own = setmetatable({
     work = function(module, fn_name, args, opts)
+      note(module)
       return worker:call(module, fn_name, args, opts)
     end,
   }, {

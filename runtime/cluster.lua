@@ -88,8 +88,54 @@ function Cluster:follow(name)
   self:join(self.members[name], name)
 end
 
+--- The members that were found through a followed node, itself included, sorted.
+---@param seed string
+---@return string[]
+function Cluster:members_of(seed)
+  local names = {}
+  for name, member in pairs(self.members) do
+    if member.seeds[seed] then
+      names[#names + 1] = name
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+--- Takes other files' word for what is listed and followed: who was found through a node that is
+--- followed no more is no member any more.
+---@param listed table<string, true>
+---@param followed table<string, true>
+function Cluster:keep(listed, followed)
+  for name, member in pairs(self.members) do
+    member.is_listed = listed[name] or false
+    local was_member = next(member.seeds)
+    for seed in pairs(member.seeds) do
+      if not followed[seed] then
+        member.seeds[seed] = nil
+      end
+    end
+    if was_member and not next(member.seeds) then
+      self.count = self.count - 1
+    end
+  end
+end
+
+--- Drops a node that is not watched any more.
+---@param name string
+function Cluster:remove(name)
+  local member = self.members[name]
+  if member then
+    self.count = self.count + (next(member.seeds) and 0 or 1) -- `forget` takes a member away
+    self:forget(member)
+  end
+end
+
 -- A member was found through a seed for the first time.
 function Cluster:join(member, seed)
+  if member.seeds[seed] then
+    return
+  end
   if not next(member.seeds) then
     self.count = self.count + 1
   end

@@ -131,6 +131,7 @@ end
 --- Puts another policy in force; history and findings stay.
 ---@param policy table
 function Detector:set_policy(policy)
+  self.rules:set_settings(finding_alert.setting_options(self.rules.domain, self.ctx.settings))
   self.rules:set_policy(policy)
   self.sampler:set_sample_ms(policy.sample_ms)
 end
@@ -140,6 +141,7 @@ end
 ---@param domain table
 function Detector:set_domain(domain)
   self.sampler.domain = domain
+  self.history.parts = domain.sweeps
   self.rules.domain = domain
   self.rules:set_policy(self.rules.policy)
 end

@@ -155,9 +155,12 @@ return {
   ["beamlens.host.recovered"] = event("The host is within its limit again.",
     { "system_time", "value", "limit", "duration" }, { "resource" }),
 
-  ["beamlens.reload.applied"] = event("A changed file is in force.", TOOK, { "file" }),
-  ["beamlens.reload.failed"] = event("A changed file is wrong; the old one stays in force.", NOW,
-    { "file", "error" }),
+  ["beamlens.reload.applied"] = event(
+    "Changed files are in force. `changed`, `started` and `stopped` name watchers and their nodes.",
+    TOOK, { "files", "reason", "changed", "started", "stopped" }),
+  ["beamlens.reload.failed"] = event(
+    "A changed file is wrong; the old one stays in force. Once for each text of the file.", NOW,
+    { "file", "line", "error" }),
   ["beamlens.sink.delivered"] = event("A sink accepted an alert.", TOOK, { "sink", "alert_id" }),
   ["beamlens.sink.failed"] = event("A sink did not accept an alert.", { "retry_ms" },
     { "sink", "alert_id", "error" }),

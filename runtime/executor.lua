@@ -34,23 +34,29 @@ local RETURN_LESS = "return less: aggregate, filter or take the first rows"
 --- `meta`: `{ watcher, domain, node }` for the events. `clock`: a clock.Clock.
 ---@return executor.Executor
 function M.new(opts)
-  local limits = {}
-  for name, value in pairs(opts.limits or {}) do
-    limits[name] = value
-  end
-  local result_bytes = limits.result_bytes or DEFAULT_RESULT_BYTES
-  limits.result_bytes = nil -- the sandbox's own is for what crosses; this one is for the model
-  return setmetatable({
+  local self = setmetatable({
     sandbox = assert(opts.sandbox),
     domain = assert(opts.domain),
     ctx = opts.ctx,
-    limits = limits,
-    result_bytes = result_bytes,
     telemetry = assert(opts.telemetry),
     meta = opts.meta or {},
     owner = opts.meta and ("%s %s"):format(opts.meta.watcher, opts.meta.node),
     clock = assert(opts.clock),
   }, executor_mt)
+  self:set_limits(opts.limits)
+  return self
+end
+
+--- Takes other limits, for the scripts that begin from now on.
+---@param given? table A policy's `execute`.
+function Executor:set_limits(given)
+  local limits = {}
+  for name, value in pairs(given or {}) do
+    limits[name] = value
+  end
+  self.result_bytes = limits.result_bytes or DEFAULT_RESULT_BYTES
+  limits.result_bytes = nil -- the sandbox's own is for what crosses; this one is for the model
+  self.limits = limits
 end
 
 -- The last bytes of a text, from a whole character on.
@@ -130,18 +136,19 @@ function Executor:run(code, opts)
   local record = { id = ids.hex(), code = code, source = opts.source, at_ms = self.clock.wall_ms() }
   local started_ms = self.clock.now_ms()
   self:emit("execute_start", { system_time = record.at_ms }, opts, { code = code })
+  local domain, result_bytes = self.domain, self.result_bytes -- a reload meanwhile is not for it
   local outcome = self.sandbox:exec({
     code = code,
     args = opts.args,
-    functions = names_of(self.domain:callbacks()),
+    functions = names_of(domain:callbacks()),
     limits = self.limits,
     owner = self.owner,
     on_call = function(name, args)
-      return self.domain:invoke(self.ctx, name, args)
+      return domain:invoke(self.ctx, name, args)
     end,
   })
   record.duration_ms = self.clock.now_ms() - started_ms
-  record.value, record.error = judge(outcome, self.result_bytes)
+  record.value, record.error = judge(outcome, result_bytes)
   record.hint = outcome.hint
   record.output = outcome.told
   record.calls = outcome.stats.calls

@@ -5,33 +5,16 @@
 --- found merely because it lies in the current folder.
 
 local core = require("host.core")
+local modules = require("runtime.loader.modules")
 local suggest = require("runtime.suggest")
+local trace_module = require("runtime.loader.trace")
 local uv = require("luv")
 local world = require("runtime.world")
 
 local M = {}
 
-local function read_file(path)
-  local file, err = io.open(path, "rb")
-  if not file then
-    return nil, err
-  end
-  local text
-  text, err = file:read("*a")
-  file:close()
-  return text, not text and ("%s: %s"):format(path, err) or nil
-end
-
---- Reads a file. The error names the path once.
----@return string? text
----@return string? err
-function M.read(path)
-  local text, err = read_file(path)
-  if not text then
-    return nil, tostring(err)
-  end
-  return text
-end
+--- Reads a file: `read(path) -> text | nil, err`. The error names the path once.
+M.read = trace_module.read
 
 ---@class loader.Loader
 local Loader = {}
@@ -64,16 +47,18 @@ end
 ---@param kind "domains"|"prompts"
 ---@param name string
 ---@param watcher_file? string
+---@param trace? trace.Trace Is told where was looked.
 ---@return { source: string, chunk_name: string, path?: string }? found `path` is nil when embedded.
 ---@return string? err
-function Loader:find(kind, name, watcher_file)
+function Loader:find(kind, name, watcher_file, trace)
+  trace = trace or trace_module.new()
   if not name:find("^[%w_-]+$") then
     return nil, ("%q is not a name: use letters, digits, _ and -"):format(name)
   end
   for _, folder in ipairs(self:folders(kind, watcher_file)) do
     local path = ("%s/%s.lua"):format(folder, name)
-    if uv.fs_stat(path) then
-      local source, err = read_file(path)
+    if trace:exists(path) then
+      local source, err = trace:read(path)
       if not source then
         return nil, err
       end
@@ -108,9 +93,17 @@ function Loader:names(kind, watcher_file)
   return suggest.keys(names)
 end
 
+-- An error that says already where it is.
+local located_mt = { __tostring = function(err)
+  return err.text
+end }
+
 -- Makes an error handler that says on which line of a chunk it went wrong, whoever raised it.
 local function located(chunk_name)
   return function(err)
+    if getmetatable(err) == located_mt then
+      return err.text -- of a module that the file requires
+    end
     local text = type(err) == "string" and err or ("an error that is a %s"):format(type(err))
     if text:sub(1, #chunk_name + 1) == chunk_name .. ":" then
       return text
@@ -126,18 +119,11 @@ local function located(chunk_name)
   end
 end
 
---- Compiles and runs a user's file: all globals can be read, none written, and `extra` are added.
---- The JIT is off for all that the file defines, so that a runaway function can be stopped.
----@param source string
----@param chunk_name string A path, for errors.
----@param extra? table<string, any>
----@return any value What the file returns.
----@return string? err `FILE:LINE: message`
-function M.run(source, chunk_name, extra)
-  world.file(chunk_name, source)
-  local chunk, err = load(source, "@" .. chunk_name, "t", setmetatable({}, {
+-- What a user's file sees as its globals: all that there are, none to be written.
+local function environment(extra)
+  return setmetatable({}, {
     __index = function(_, name)
-      local value = extra and extra[name]
+      local value = extra[name]
       if value == nil then
         value = rawget(_G, name)
       end
@@ -149,12 +135,50 @@ function M.run(source, chunk_name, extra)
     __newindex = function(_, name)
       error(("assignment to global %q: declare it with `local`"):format(tostring(name)), 2)
     end,
-  }))
+  })
+end
+
+-- Runs a text in an environment. Returns true and what it returns, or false and what is wrong.
+local function run_in(env, source, chunk_name, ...)
+  world.file(chunk_name, source)
+  local chunk, err = load(source, "@" .. chunk_name, "t", env)
   if not chunk then
-    return nil, err
+    return false, err
   end
   jit.off(chunk, true)
-  local ok, value = xpcall(chunk, located(chunk_name))
+  return xpcall(chunk, located(chunk_name), ...)
+end
+
+-- What the file requires from its own folder is a part of it: same globals, same rules.
+local function own_require(env, chunk_name, fallback, trace)
+  return modules.new({
+    folder = chunk_name:match("^(.*)/[^/]*$") or ".", trace = trace, fallback = fallback,
+    run = function(source, path, name)
+      local ok, value = run_in(env, source, path, name)
+      if not ok then
+        error(setmetatable({ text = value }, located_mt), 0)
+      end
+      return value
+    end,
+  })
+end
+
+--- Compiles and runs a user's file: all globals can be read, none written, and `extra` are added.
+--- The JIT is off for all that the file defines, so that a runaway function can be stopped.
+---@param source string
+---@param chunk_name string A path, for errors.
+---@param extra? table<string, any>
+---@param trace? trace.Trace Of a file that was found by its path: it is told what the file
+--- requires from its own folder. Without one the file has no folder.
+---@return any value What the file returns.
+---@return string? err `FILE:LINE: message`
+function M.run(source, chunk_name, extra, trace)
+  local globals = setmetatable({}, { __index = extra })
+  local env = environment(globals)
+  if trace then
+    globals.require = own_require(env, chunk_name, extra and extra.require or require, trace)
+  end
+  local ok, value = run_in(env, source, chunk_name)
   if not ok then
     return nil, value
   end

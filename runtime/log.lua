@@ -238,7 +238,13 @@ TEXT["beamlens.sampler.failed"] = function(measurements, metadata, paint)
 end
 
 TEXT["beamlens.reload.applied"] = function(_, metadata)
-  return "reloaded " .. metadata.file
+  local parts = {}
+  for _, what in ipairs({ "started", "stopped" }) do
+    local names = metadata[what]
+    parts[#parts + 1] = names[1] and ("; %s %s"):format(what, table.concat(names, ", ")) or nil
+  end
+  return ("reloaded %s (watchers changed: %d)%s"):format(table.concat(metadata.files, ", "),
+    #metadata.changed, table.concat(parts))
 end
 
 -- A copy for a terminal: whoever named a process wrote these texts, so control characters go.

@@ -5,6 +5,7 @@ local loader = require("runtime.loader")
 local policy_nodes = require("runtime.policy.nodes")
 local shape = require("runtime.domain.shape")
 local suggest = require("runtime.suggest")
+local traces = require("runtime.loader.trace")
 local units = require("runtime.units")
 
 local M = {}
@@ -334,28 +335,31 @@ end
 --- Reads a watcher file.
 ---@param path string
 ---@param opts { node?: string, env: (fun(name: string): string?),
---- watches_node?: fun(domain: string, file: string): boolean?, string? } `node` overrides every
---- watcher's; `watches_node` tells whether a domain does (see runtime/app/parts.lua): one that does
---- not needs none, and `node` is a label there.
+--- watches_node?: (fun(domain: string, file: string): boolean?, string?), trace?: trace.Trace }
+--- `node` overrides every watcher's; `watches_node` tells whether a domain does (see
+--- runtime/app/parts.lua): one that does not needs none, and `node` is a label there. `trace` is
+--- told what the file depends on.
 ---@return table[]? policies One per (watcher table, node): `node` is its name, `address` where it
 --- is reached, and `follows` is true for the first node of a cluster, see
 --- runtime/policy/nodes.lua.
 ---@return string[]? errors `FILE:LINE: message` each.
 function M.load(path, opts)
-  local source, err = loader.read(path)
+  local trace = opts.trace or traces.new()
+  local source, err = trace:read(path)
   if not source then
     return nil, { err }
   end
-  return M.parse(source, path, opts)
+  return M.parse(source, path, { node = opts.node, env = opts.env,
+    watches_node = opts.watches_node, trace = trace })
 end
 
---- As `load`, from a source text.
+--- As `load`, from a source text. Without a `trace` the file has no folder to require from.
 function M.parse(source, path, opts)
   local value, err = loader.run(source, path, {
     env = function(variable, default)
       return opts.env(variable) or default
     end,
-  })
+  }, opts.trace)
   local list
   if not err then
     list, err = watcher_tables(value, path)

@@ -149,6 +149,12 @@ function Rules:set_policy(policy)
   end
 end
 
+--- Takes other settings of the domain; see runtime/rules/alerts.lua.
+---@param settings? string
+function Rules:set_settings(settings)
+  self.firing.settings = settings
+end
+
 function Rules:all()
   local list = {}
   for _, by_subject in pairs(self.entries) do

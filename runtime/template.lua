@@ -3,108 +3,23 @@
 ---   {{ name }}  {{ a.b }}                              a value; an unknown one is an error
 ---   {% if x %}…{% else %}…{% end %}  {% if not x %}    false: false, null, "", {}, a missing field
 ---   {% for item in list %}…{% end %}
+---   {% include name %}                                 another template, in the same scope
 ---   {# a comment #}
 ---
 --- A tag or comment alone on its line takes the line with it. Values are put in as they are and
 --- are never read as template text. Errors carry line and column of the template.
 
+local grammar = require("runtime.template.grammar")
+local json_null = require("cjson").null
 local lpeg = require("lpeg")
 
-local json_null = require("cjson").null
-
-local P, R, S, V = lpeg.P, lpeg.R, lpeg.S, lpeg.V
-local B, C, Cb, Cc, Cg, Cmt, Cp, Ct = lpeg.B, lpeg.C, lpeg.Cb, lpeg.Cc, lpeg.Cg, lpeg.Cmt, lpeg.Cp,
-  lpeg.Ct
+local mistake = grammar.mistake
 
 local M = {}
 
 ---@class template.Template
 local Template = {}
 local template_mt = { __index = Template }
-
--- Raises a mistake; `compile` and `render` turn it into text with line and column.
-local function mistake(position, message, ...)
-  error({ position = position, message = message:format(...) }, 0)
-end
-
-local space = S(" \t\r\n") ^ 0
-local blank = S(" \t") ^ 0
-local letter = R("az", "AZ") + "_"
-local name = C(letter * (letter + R("09")) ^ 0)
-local path = Ct(Cg(Cp(), "position") * name * ("." * name) ^ 0)
-
-local function word(text)
-  return P(text) * -(letter + R("09"))
-end
-
-local function fail(message)
-  return P(function(_, position)
-    mistake(position, message)
-  end)
-end
-
--- A tag that stands alone on its line, with the line's blanks and its end.
-local line_start = -B(1) + B("\n")
-
-local function lone(open, close)
-  return line_start * blank * open * (1 - P(close)) ^ 0 * close * blank * (P("\n") + -1)
-end
-
-local lone_tag = lone("{%", "%}")
-local lone_comment = lone("{#", "#}")
-
-local function alone_or_inline(is_lone, pattern)
-  return #is_lone * blank * pattern * blank * P("\n") ^ -1 + pattern
-end
-
-local function tag(inner)
-  return alone_or_inline(lone_tag,
-    "{%" * space * inner * space * (P("%}") + fail("expected `%%}`")))
-end
-
-local function opened_here(kind)
-  return Cmt(Cb("position"), function(_, _, position)
-    mistake(position, "this `{%% %s %%}` has no `{%% end %%}`", kind)
-  end)
-end
-
-local function unknown_tag()
-  return "{%" * space * Cmt(Cp() * C((1 - S(" \t\r\n%")) ^ 0), function(_, _, position, text)
-    if text == "end" or text == "else" then
-      return false
-    end
-    mistake(position, "unknown tag `%s`; the tags are if, else, for, end", text)
-  end)
-end
-
-local expected_path = path + fail("expected a name such as `node` or `domain.title`")
-local stop = P("{{") + "{%" + "{#" + lone_tag + lone_comment
-
-local function node(kind, pattern)
-  return Ct(Cg(Cc(kind), "kind") * Cg(Cp(), "position") * pattern)
-end
-
-local grammar = P({
-  "template",
-  template = V("body") * (-1 + V("stray")),
-  body = Ct(V("item") ^ 0),
-  item = V("text") + V("comment") + V("output") + V("condition") + V("loop") + unknown_tag(),
-  text = C((1 - stop) ^ 1),
-  comment = alone_or_inline(lone_comment,
-    "{#" * (1 - P("#}")) ^ 0 * (P("#}") + fail("this comment is not closed by `#}`"))),
-  output = node("output", "{{" * space * Cg(expected_path, "path") * space
-    * (P("}}") + fail("expected `}}`"))),
-  condition = node("if",
-    tag(word("if") * space * Cg((word("not") * space * Cc(true)) ^ -1, "negated")
-      * Cg(expected_path, "path"))
-    * Cg(V("body"), "body") * (tag(word("else")) * Cg(V("body"), "otherwise")) ^ -1
-    * (tag(word("end")) + opened_here("if"))),
-  loop = node("for",
-    tag(word("for") * space * Cg(name + fail("expected the name of an item"), "item") * space
-      * (word("in") + fail("expected `in`")) * space * Cg(expected_path, "path"))
-    * Cg(V("body"), "body") * (tag(word("end")) + opened_here("for"))),
-  stray = blank * fail("this tag closes nothing"),
-})
 
 -- Line and column of a position, both from 1.
 local function line_and_column(text, position)
@@ -119,25 +34,63 @@ local function located(self, problem)
   if type(problem) ~= "table" then
     error(problem, 0)
   end
-  local line, column = line_and_column(self.text, problem.position)
-  return ("%s:%d:%d: %s"):format(self.name, line, column, problem.message)
+  local at = problem.template or self
+  return at:place(problem.position) .. problem.message
+end
+
+--- Where a position of the text is, for the beginning of an error.
+---@param position integer
+---@return string
+function Template:place(position)
+  return self.where(line_and_column(self.text, position))
+end
+
+-- Puts the templates that are included in their places.
+local function include_all(self, nodes, include)
+  for _, this in ipairs(nodes) do
+    if type(this) == "table" then
+      if this.kind == "include" then
+        local err
+        this.template, err = include(this.name)
+        if not this.template then
+          mistake(this.position, "%s", err)
+        end
+      end
+      include_all(self, this.body or {}, include)
+      include_all(self, this.otherwise or {}, include)
+    end
+  end
+end
+
+local function includes_nothing(name)
+  return nil, ("there is nothing to include under the name %q"):format(name)
 end
 
 --- Compiles a template.
 ---@param text string
----@param name_of? string For errors. Default: `template`.
+---@param opts? string|{ where: (fun(line: integer, column: integer): string),
+--- include?: fun(name: string): template.Template?, string? } A name for errors (default
+--- `template`), or what an error begins with, and where other templates come from.
 ---@return template.Template?
 ---@return string? err `NAME:LINE:COLUMN: message`
-function M.compile(text, name_of)
+function M.compile(text, opts)
   if type(text) ~= "string" then
     error(("a template is text, not a %s"):format(type(text)), 2)
   end
-  local self = setmetatable({ text = text, name = name_of or "template" }, template_mt)
-  local ok, result = pcall(lpeg.match, grammar, text)
-  if not ok then
-    return nil, located(self, result)
+  if type(opts) ~= "table" then
+    local name = opts or "template"
+    opts = { where = function(line, column)
+      return ("%s:%d:%d: "):format(name, line, column)
+    end }
   end
-  self.nodes = result
+  local self = setmetatable({ text = text, where = opts.where }, template_mt)
+  local ok, problem = pcall(function()
+    self.nodes = lpeg.match(grammar.grammar, text)
+    include_all(self, self.nodes, opts.include or includes_nothing)
+  end)
+  if not ok then
+    return nil, located(self, problem)
+  end
   return self
 end
 
@@ -208,6 +161,16 @@ local RENDER = {
   end,
 }
 
+function RENDER.include(this, scope, out)
+  local ok, problem = pcall(render_nodes, this.template.nodes, scope, out)
+  if not ok then
+    if type(problem) == "table" then
+      problem.template = problem.template or this.template
+    end
+    error(problem, 0)
+  end
+end
+
 function render_nodes(nodes, scope, out)
   for _, this in ipairs(nodes) do
     if type(this) == "string" then
@@ -231,17 +194,33 @@ function Template:render(variables)
   return table.concat(out)
 end
 
+-- The steps of a path; those of a loop's item begin with the list that it is of.
+local function steps_of(path, bound)
+  local steps = {}
+  for _, step in ipairs(bound[path[1]] or { path[1] }) do
+    steps[#steps + 1] = step
+  end
+  for i = 2, #path do
+    steps[#steps + 1] = path[i]
+  end
+  return steps
+end
+
 local function collect(self, nodes, bound, found)
   for _, this in ipairs(nodes) do
-    if type(this) == "table" then
-      if not bound[this.path[1]] then
-        local line, column = line_and_column(self.text, this.path.position)
-        found[#found + 1] = { name = this.path[1], line = line, column = column,
-          path = table.concat(this.path, ".") }
-      end
+    if type(this) == "table" and this.template then
+      collect(this.template, this.template.nodes, bound, found)
+    elseif type(this) == "table" then
+      local line, column = line_and_column(self.text, this.path.position)
+      local steps = steps_of(this.path, bound)
+      found[#found + 1] = { name = this.path[1], line = line, column = column, steps = steps,
+        path = table.concat(this.path, "."), is_item = bound[this.path[1]] ~= nil,
+        place = self:place(this.path.position) }
       local inner = bound
       if this.kind == "for" then
-        inner = setmetatable({ [this.item] = true }, { __index = bound })
+        steps = { unpack(steps) }
+        steps[#steps + 1] = "[]"
+        inner = setmetatable({ [this.item] = steps }, { __index = bound })
       end
       collect(self, this.body or {}, inner, found)
       collect(self, this.otherwise or {}, bound, found)
@@ -250,8 +229,10 @@ local function collect(self, nodes, bound, found)
   return found
 end
 
---- The variables that the template reads, in order of appearance; items of its loops excluded.
----@return { name: string, path: string, line: integer, column: integer }[]
+--- What the template and those that it includes read, in order of appearance.
+---@return { name: string, path: string, steps: string[], is_item: boolean, place: string,
+--- line: integer, column: integer }[] variables `steps` is the whole path; where an item of a loop
+--- is read (`is_item`) it begins with that of the list, and "[]".
 function Template:variables()
   return collect(self, self.nodes, {}, {})
 end

@@ -84,7 +84,7 @@ function M.new(opts)
     prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
     account = opts.account, pace = opts.pace,
     tools = tools.for_request(),
-    iteration = 0, cycles = 0, forced_waits = 0,
+    iteration = 0, cycles = 0, forced_waits = 0, reloads = 0,
     status = "stopped",
   }, watcher_mt)
   local now_ms = self.clock.wall_ms()
@@ -205,16 +205,23 @@ function Watcher:wake(reason)
   self.waking:wake(reason or "the operator woke the watcher")
 end
 
---- Takes a reloaded policy, domain or prompt, from the next cycle on; state and snapshots stay.
----@param changes { policy?: table, domain?: table, prompt?: fun(variables: table): string }
+--- Takes what its files say now, from the next decision on; state, snapshots and conversation stay.
+---@param changes { policy: table, domain: table, registry: table,
+--- prompt: fun(variables: table): string?, string? }
 function Watcher:reload(changes)
-  self.policy = changes.policy or self.policy
-  self.domain = changes.domain or self.domain
-  self.prompt = changes.prompt or self.prompt
+  local asks_others = changes.registry ~= self.registry
+    or changes.policy.client ~= self.policy.client
+  self.policy, self.domain = changes.policy, changes.domain
+  self.prompt, self.registry = changes.prompt, changes.registry
   self.hooks:set_policy(self.policy)
   self.snapshots:set_limit(self.policy.history.snapshots)
-  self.system = nil
+  self.system, self.reloads = nil, self.reloads + 1
   self:happened("the watcher's files were reloaded")
+  if asks_others and self.model.failing_since_ms then
+    self.model = model_state.new({ clock = self.clock })
+    self.waking:wake("the models that can be asked have changed")
+  end
+  self.waking:limit(self.policy.wait.max_ms)
 end
 
 --- True while the node answers.
@@ -387,6 +394,21 @@ local function render_prompt(self)
   return text
 end
 
+--- The system prompt: the same until the files change, unless `redact` failed on it.
+---@async
+---@return string
+function Watcher:system_prompt()
+  if not self.system or self.system == hooks.WITHHELD then
+    local reloads = self.reloads
+    local text = self.hooks:redact(render_prompt(self))
+    if self.reloads ~= reloads then
+      return text
+    end
+    self.system = text
+  end
+  return self.system
+end
+
 -- The body of the task.
 function Watcher:run()
   self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
@@ -403,10 +425,6 @@ function Watcher:run()
     elseif not self:is_in_contact() then
       await_contact(self)
     else
-      -- The same until the files change, unless `redact` failed on it.
-      if not self.system or self.system == hooks.WITHHELD then
-        self.system = self.hooks:redact(render_prompt(self))
-      end
       self.status = "deciding"
       self:progress()
       self.cycles = self.cycles + 1

@@ -102,6 +102,9 @@ end
 
 -- Starts the next call that can be started.
 function Worker:next()
+  if self.is_retired and not self.running and not self.queue[1] and not self.closed then
+    self:close()
+  end
   while not self.running and self.queue[1] do
     local entry = table.remove(self.queue, 1)
     local ok, err, code = self:refusal()
@@ -206,6 +209,12 @@ function Worker:wait(module, fn_name, args, timeout_ms)
       end
     end
   end)
+end
+
+--- Ends the thread as soon as no call is under way or waits.
+function Worker:retire()
+  self.is_retired = true
+  self:next()
 end
 
 --- Ends the thread, or leaves it behind while it blocks. Calls that wait fail.

@@ -43,6 +43,18 @@ describe("a prompt", function()
     assert.are.equal("prompts/x.lua: template:2:25: unknown variable `nodee`; the variables are "
       .. "callback_docs, calls_per_cycle, domain, instructions, metric_docs, rule_types, thing, "
       .. "tools, wait_max, wait_min", err)
+    for path, known in pairs({ ["domain.titel"] = "`domain` has description, instructions, name, "
+      .. "title, watches_node", ["thing.x"] = "`thing` has no fields",
+      ["tools.name"] = "`tools` has no fields" }) do
+      assert.are.equal(("prompts/x.lua: template:1:7: unknown variable `%s`; %s"):format(path,
+        known), err_of({ name = "x", description = "x",
+          template = "{% if " .. path .. " %}{% end %}" }))
+    end
+    assert.are.equal("prompts/x.lua: template:1:30: unknown variable `tool.nam`; `tool` has "
+      .. "description, name, schema", err_of({ name = "x", description = "x",
+        template = "{% for tool in tools %}{% if tool.nam %}{% end %}{% end %}" }))
+    assert.is_truthy(prompts.new({ name = "x", description = "x",
+      template = "{% for tool in tools %}{{ tool.name }} {{ tool.schema.type }}{% end %}" }))
   end)
 end)
 

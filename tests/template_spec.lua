@@ -89,20 +89,54 @@ two
     assert.are.equal("t:1:1: this `{% for %}` has no `{% end %}`",
       compile_error("{% for y in x %}{% else %}{% end %}"))
     assert.are.equal("t:2:1: this tag closes nothing", compile_error("a\n{% end %}"))
-    assert.are.equal("t:1:4: unknown tag `iff`; the tags are if, else, for, end",
+    assert.are.equal("t:1:4: unknown tag `iff`; the tags are if, else, for, include, end",
       compile_error("{% iff x %}{% end %}"))
     assert.are.equal("t:1:10: expected `in`", compile_error("{% for x of y %}{% end %}"))
     assert.are.equal("t:1:9: expected `%}`", compile_error("{% if x y %}{% end %}"))
     assert.are.equal("t:1:11: this comment is not closed by `#}`", compile_error("{# never #"))
   end)
 
-  it("lists the variables that it reads, without the items of its loops", function()
+  it("lists what it reads, the items of its loops by their list", function()
     local compiled = assert(template.compile("{{ a.b }}\n{% for x in list %}{{ x.name }}{{ c }}"
       .. "{% if x %}{% else %}{{ d }}{% end %}{% end %}"))
     local names = {}
     for i, variable in ipairs(compiled:variables()) do
-      names[i] = ("%s %d:%d"):format(variable.path, variable.line, variable.column)
+      names[i] = ("%s %d:%d"):format(table.concat(variable.steps, "."), variable.line,
+        variable.column)
     end
-    assert.are.same({ "a.b 1:4", "list 2:13", "c 2:35", "d 2:62" }, names)
+    assert.are.same({ "a.b 1:4", "list 2:13", "list.[].name 2:23", "c 2:35", "list.[] 2:45",
+      "d 2:62" }, names)
+  end)
+
+  it("includes others in its scope, and names them in errors", function()
+    local texts = { head = "Hello {{ name }}{% for x in list %} {{ x }}{% end %}",
+      wrong = "a\n{{ nobody }}", broken = "{% if x %}" }
+    local function compile(text)
+      local function include(name)
+        if not texts[name] then
+          return nil, "no template " .. name
+        end
+        return template.compile(texts[name], name)
+      end
+      return template.compile(text, { include = include, where = function(line, column)
+        return ("main %d:%d "):format(line, column)
+      end })
+    end
+    assert.are.equal("Hello you 1 2!", assert(compile("{% include head %}!")):render({ name = "you",
+      list = { 1, 2 } }))
+    assert.are.equal("wrong:2:4: unknown variable `nobody`",
+      select(2, assert(compile("{% for x in list %}{% include wrong %}{% end %}")):render({
+        list = { 1 } })))
+    assert.are.equal("main 1:1 broken:1:1: this `{% if %}` has no `{% end %}`",
+      select(2, compile("{% include broken %}")))
+    assert.are.equal("main 2:1 no template lost", select(2, compile("\n{% include lost %}")))
+    assert.are.equal('t:1:1: there is nothing to include under the name "x"',
+      compile_error("{% include x %}"))
+    assert.matches("expected the name of a prompt", compile_error("{% include %}"))
+    local read = {}
+    for i, variable in ipairs(assert(compile("{{ a }}{% include head %}")):variables()) do
+      read[i] = variable.place .. variable.path
+    end
+    assert.are.same({ "main 1:4 a", "head:1:10: name", "head:1:29: list", "head:1:40: x" }, read)
   end)
 end)

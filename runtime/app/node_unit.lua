@@ -34,7 +34,7 @@ local node_unit_mt = { __index = NodeUnit }
 function M.new(opts)
   local policy, host = opts.policy, opts.host
   local self = setmetatable({ name = policy.node, host = host, is_listed = opts.is_listed,
-    units = {} }, node_unit_mt)
+    policy = policy, units = {} }, node_unit_mt)
   if not policy.has_no_node then
     self:build(policy)
   end
@@ -105,13 +105,54 @@ function NodeUnit:add(policy, parts)
   self.units[#self.units + 1] = added
   if self.sweep then
     self.sweep:need(parts.domain.sweeps)
-    self.sweep.min_interval_ms = math.max(MIN_SWEEP_MS,
-      math.min(self.sweep.min_interval_ms, policy.sample_ms))
+    self:set_sweep_interval()
   end
   if self.is_running then
     added:start()
   end
   return added
+end
+
+-- A pass is as often as the watcher that samples most often can use.
+function NodeUnit:set_sweep_interval()
+  local least_ms = math.huge
+  for _, one in ipairs(self.units) do
+    least_ms = math.min(least_ms, one.policy.sample_ms)
+  end
+  self.sweep.min_interval_ms = math.max(MIN_SWEEP_MS, least_ms)
+end
+
+--- Ends a watcher that is not to go on; its alerts are resolved by "policy".
+---@param gone unit.Unit
+function NodeUnit:remove(gone)
+  local kept = {}
+  for _, one in ipairs(self.units) do
+    kept[#kept + 1] = one ~= gone and one or nil
+  end
+  self.units = kept
+  gone:stop("removed", "policy")
+  local meta = gone.meta
+  for _, alert in ipairs(self.host.alerts:firing({ node = meta.node, watcher = meta.watcher })) do
+    self.host.alerts:resolve(alert.id, "policy")
+  end
+end
+
+--- Takes what its first watcher says of the node now: how it is reached, and judged.
+function NodeUnit:settle()
+  local first = self.units[1]
+  if not self.target or not first then
+    return
+  end
+  self:set_sweep_interval()
+  local before, policy = self.policy, first.policy
+  if policy == before then
+    return
+  end
+  self.policy = policy
+  self.reachability:set_rules(policy.rules)
+  if policy.address ~= before.address or policy.cookie_file ~= before.cookie_file then
+    self.target:reach_by(policy.address, self.host.cookie(policy.cookie_file))
+  end
 end
 
 -- The last sample of each watcher: what the node looked like before it went away.
@@ -143,7 +184,7 @@ end
 
 --- Ends all of it. Firing alerts stay, unless the node has left.
 ---@param reason string For `watcher.loop_stopped`.
----@param resolved_by? "left" Resolves all alerts of the node, and ends its findings.
+---@param resolved_by? "left"|"policy" Resolves all alerts of the node, and ends its findings.
 function NodeUnit:stop(reason, resolved_by)
   self.is_over = true
   for _, one in ipairs(self.units) do

@@ -10,6 +10,7 @@ local M = {}
 
 ---@class unit.Unit
 ---@field policy table
+---@field parts parts.Parts
 ---@field meta { watcher: string, domain: string, node: string }
 ---@field domain table
 ---@field registry table
@@ -30,8 +31,9 @@ function M.new(opts)
   local meta = { watcher = policy.name, domain = policy.domain, node = policy.node }
   local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = host.clock,
     settings = parts.settings }
-  local self = setmetatable({ policy = policy, meta = meta, domain = parts.domain,
-    registry = parts.registry, meter = async.meter() }, unit_mt)
+  local self = setmetatable({ policy = policy, parts = parts, meta = meta, domain = parts.domain,
+    registry = parts.registry, ctx = ctx, host = host, node = node, meter = async.meter() },
+    unit_mt)
   self.executor = executor.new({ sandbox = host.sandbox, domain = parts.domain, ctx = ctx,
     limits = policy.execute, telemetry = host.telemetry, meta = meta, clock = host.clock })
   self.detector = detector.new({ meta = meta, domain = parts.domain, ctx = ctx, policy = policy,
@@ -43,8 +45,7 @@ function M.new(opts)
     guard = function(request)
       return self.watcher:guard_alert(request)
     end })
-  local account = host.ledger and host.ledger:account(("watcher %s %s"):format(policy.name,
-    tostring(policy.node)), policy.limits)
+  local account = self:account()
   self.watcher = watcher.new({ meta = meta, policy = policy, domain = parts.domain,
     detector = self.detector, alerts = host.alerts, executor = self.executor,
     registry = parts.registry, prompt = parts.prompt, telemetry = host.telemetry,
@@ -53,6 +54,36 @@ function M.new(opts)
     pace = account and pace.new({ account = account, shared = host.ledger:account("process"),
       watchers = host.count_watchers }) })
   return self
+end
+
+-- What it spends, limited as its policy says.
+function Unit:account()
+  local policy, ledger = self.policy, self.host.ledger
+  return ledger and ledger:account(("watcher %s %s"):format(policy.name, tostring(policy.node)),
+    policy.limits)
+end
+
+--- Takes what its files say now. State, alerts, snapshots, findings and conversation stay, and what
+--- runs goes on as it began.
+---@param policy table Of the same name, node and domain.
+---@param parts parts.Parts
+function Unit:reload(policy, parts)
+  local has_other_domain = parts.domain ~= self.domain
+  self.policy, self.parts = policy, parts
+  self.domain, self.registry = parts.domain, parts.registry
+  self.ctx.settings = parts.settings
+  self.executor:set_limits(policy.execute)
+  if has_other_domain then
+    self.executor.domain = parts.domain
+    if self.node.sweep then
+      self.node.sweep:need(parts.domain.sweeps)
+    end
+    self.detector:set_domain(parts.domain)
+  end
+  self.detector:set_policy(policy)
+  self:account()
+  self.watcher:reload({ policy = policy, domain = parts.domain, prompt = parts.prompt,
+    registry = parts.registry })
 end
 
 --- Begins to sample and to decide.

@@ -2,6 +2,7 @@
 
 local client_config = require("runtime.clients.config")
 local loader = require("runtime.loader")
+local traces = require("runtime.loader.trace")
 
 local M = {}
 
@@ -96,11 +97,13 @@ end
 --- Reads a registry's file and checks it.
 ---@param path string
 ---@param env? fun(name: string): string? Default: the process's environment.
+---@param trace? trace.Trace Is told what the file depends on.
 ---@return table? config For `new`.
 ---@return string? err A line `FILE:LINE: text` for each mistake.
-function M.load(path, env)
+function M.load(path, env, trace)
   env = env or os.getenv
-  local source, err = loader.read(path)
+  trace = trace or traces.new()
+  local source, err = trace:read(path)
   if not source then
     return nil, err
   end
@@ -108,7 +111,7 @@ function M.load(path, env)
     env = function(name, default)
       return env(name) or default
     end,
-  })
+  }, trace)
   if problem then
     return nil, problem
   end

@@ -9,6 +9,7 @@
 local loader = require("runtime.loader")
 local price_list = require("runtime.clients.price_list")
 local suggest = require("runtime.suggest")
+local traces = require("runtime.loader.trace")
 
 local M = {}
 
@@ -164,15 +165,17 @@ end
 
 --- Reads a user's price table and checks it.
 ---@param path string
+---@param trace? trace.Trace Is told what the file depends on.
 ---@return table<string, table>? table
 ---@return string? err A line `FILE:LINE: text` for each mistake.
-function M.load(path)
-  local source, err = loader.read(path)
+function M.load(path, trace)
+  trace = trace or traces.new()
+  local source, err = trace:read(path)
   if not source then
     return nil, err
   end
   local value
-  value, err = loader.run(source, path)
+  value, err = loader.run(source, path, nil, trace)
   if err then
     return nil, err
   end

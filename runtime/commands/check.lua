@@ -8,6 +8,7 @@ local common = require("runtime.commands.common")
 local domain = require("runtime.domain")
 local domain_lines = require("runtime.domain.lines")
 local loader = require("runtime.loader")
+local part_kinds = require("runtime.app.part_kinds")
 local parts = require("runtime.app.parts")
 local policy = require("runtime.policy")
 local policy_warnings = require("runtime.policy.warnings")
@@ -15,6 +16,7 @@ local prices = require("runtime.clients.prices")
 local prompts = require("runtime.prompts")
 local telemetry = require("runtime.telemetry")
 local tools = require("runtime.tools")
+local traces = require("runtime.loader.trace")
 
 local M = {}
 
@@ -54,20 +56,15 @@ local function check_domain(file, source, value)
   return mistakes
 end
 
--- "template:3:7: text" counts from the line on which the template begins.
-local function check_prompt(file, source, value)
-  local checked, err = prompts.new(value, { file = file })
-  if checked then
-    return {}
+-- A prompt is rendered, too, as for a watcher that has everything.
+local function check_prompt(file, source, _, opts)
+  local render, err = part_kinds.prompts({ path = file, chunk_name = file, source = source },
+    traces.new(), loader.new({ dir = opts.dir }))
+  local text
+  if render then
+    text, err = render(prompts.sample(tools.for_request()))
   end
-  local text = err:sub(1, #file + 2) == file .. ": " and err:sub(#file + 3) or err
-  local line, column, message = text:match("^template:(%d+):(%d+): (.*)$")
-  if line then
-    return { ("%s:%d: column %s: %s"):format(file,
-      loader.line_of(source, "template") + tonumber(line) - 1, column, message) }
-  end
-  return { ("%s:%d: %s"):format(file, loader.line_of(source, text:match("`([%w_]+)`") or "name"),
-    text) }
+  return not text and { err } or {}
 end
 
 local function check_clients(file)
@@ -97,12 +94,6 @@ local function check_policy(item, loaded)
   if not found then
     return err
   end
-  local text
-  text, err = found.prompt(prompts.variables({ domain = found.domain, policy = item,
-    tools = tools.for_request() }))
-  if not text then
-    return ("%s:1: the prompt does not render: %s"):format(item.file, err)
-  end
   for _, warning in ipairs(policy_warnings.of(item, found)) do
     common.warn(warning)
   end
@@ -111,7 +102,7 @@ end
 local function check_watcher(file, source, opts)
   local files = loader.new({ dir = opts.dir })
   local list, errors = policy.parse(source, file,
-    { env = environment, watches_node = parts.watches_node(files) })
+    { env = environment, watches_node = parts.watches_node(files), trace = traces.new() })
   if errors then
     return errors
   end
@@ -168,14 +159,14 @@ local function check_file(file, opts)
     return environment(name) or default
   end
   local value
-  value, err = loader.run(source, file, globals)
+  value, err = loader.run(source, file, globals, traces.new())
   worker:close()
   if err then
     return { err }
   end
   local kind = kind_of(file, value)
   if kind == "prompt" then
-    return check_prompt(file, source, value), kind
+    return check_prompt(file, source, value, opts), kind
   elseif kind == "domain" then
     return check_domain(file, source, value), kind
   elseif kind == "clients" then

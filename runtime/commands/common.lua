@@ -6,6 +6,7 @@ local core = require("host.core")
 local node_name = require("runtime.node_name")
 local options = require("runtime.options")
 local prices = require("runtime.clients.prices")
+local traces = require("runtime.loader.trace")
 local uv = require("luv")
 local world = require("runtime.world")
 
@@ -97,7 +98,7 @@ local function folder_of(path)
 end
 
 -- A file of this name: in the watcher's tree, else in /etc/beamlens.
-local function find_file(name, watcher_file, beside)
+local function find_file(name, trace, watcher_file, beside)
   local paths = {}
   if beside then
     paths[1] = folder_of(beside) .. "/" .. name
@@ -109,7 +110,7 @@ local function find_file(name, watcher_file, beside)
   end
   paths[#paths + 1] = "/etc/beamlens/" .. name
   for _, path in ipairs(paths) do
-    if uv.fs_stat(path) then
+    if trace:exists(path) then
       return path
     end
   end
@@ -117,22 +118,23 @@ end
 
 --- Opens the client registry, with the price table that lies beside it, else in the watcher's tree.
 ---@param opts { file?: string, watcher_file?: string, telemetry: telemetry.Bus,
---- clock: clock.Clock, ledger?: spending.Ledger } `file` is that of --clients; a
---- `watcher_file` may have one in its tree.
+--- clock: clock.Clock, ledger?: spending.Ledger, trace?: trace.Trace } `file` is that of
+--- --clients; a `watcher_file` may have one in its tree. `trace` is told what it depends on.
 ---@return table? registry
 ---@return string? err
 function M.open_registry(opts)
-  local path = opts.file or find_file("clients.lua", opts.watcher_file)
+  local trace = opts.trace or traces.new()
+  local path = opts.file or find_file("clients.lua", trace, opts.watcher_file)
   local config, own_prices, err
   if path then
-    config, err = clients.load(path, world.env)
+    config, err = clients.load(path, world.env, trace)
     if not config then
       return nil, err
     end
   end
-  local prices_path = find_file("prices.lua", opts.watcher_file, path)
+  local prices_path = find_file("prices.lua", trace, opts.watcher_file, path)
   if prices_path then
-    own_prices, err = prices.load(prices_path)
+    own_prices, err = prices.load(prices_path, trace)
     if not own_prices then
       return nil, err
     end

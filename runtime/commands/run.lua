@@ -15,9 +15,11 @@ local options = require("runtime.options")
 local output = require("runtime.output")
 local parts = require("runtime.app.parts")
 local payloads = require("runtime.app.payloads")
-local policy = require("runtime.policy")
+local registry_source = require("runtime.reload.registry")
+local reload = require("runtime.reload")
 local sandbox = require("runtime.sandbox")
 local sessions = require("runtime.session")
+local sources = require("runtime.reload.sources")
 local spending = require("runtime.spending")
 local spending_store = require("runtime.spending_store")
 local store = require("runtime.store")
@@ -63,57 +65,37 @@ M.options = {
   help = { doc = "print this" },
 }
 
--- The .lua files that the arguments name; a folder stands for those in it.
-local function watcher_files(arguments)
-  local files = {}
+-- The watchers of all files that the arguments name; or a list of what is wrong.
+local function read_watchers(sources_of_host, arguments)
+  if #arguments == 0 then
+    return nil, { "no watcher file given: beamlens run FILE|DIR..." }
+  end
+  local policies, errors = {}, {}
   for _, path in ipairs(arguments) do
-    local stat = uv.fs_stat(path)
-    if not stat then
-      return nil, ("%s: no such file or folder"):format(path)
-    elseif stat.type == "directory" then
-      local names, scan = {}, uv.fs_scandir(path)
-      for name in uv.fs_scandir_next, scan do
-        if name:find("%.lua$") then
-          names[#names + 1] = path:gsub("/+$", "") .. "/" .. name
-        end
-      end
-      table.sort(names)
-      for _, name in ipairs(names) do
-        files[#files + 1] = name
-      end
-    else
-      files[#files + 1] = path
+    if not uv.fs_stat(path) then
+      errors[#errors + 1] = ("%s: no such file or folder"):format(path)
     end
   end
-  if #files == 0 then
-    return nil, "no watcher file given: beamlens run FILE|DIR..."
+  if #errors > 0 then
+    return nil, errors
   end
-  return files
-end
-
-local function load_policies(files, opts, files_of_users)
-  local policies, errors = {}, {}
-  local watches_node = parts.watches_node(files_of_users)
-  for _, file in ipairs(files) do
-    local list, file_errors = policy.load(file,
-      { node = opts.node, env = world.env, watches_node = watches_node })
-    for _, item in ipairs(list or {}) do
-      item.client = opts.client or item.client
+  local drafts = sources_of_host:round(function(_, err)
+    errors[#errors + 1] = err
+  end)
+  for _, draft in ipairs(drafts) do
+    sources_of_host:put(draft)
+    for _, item in ipairs(draft.policies) do
       policies[#policies + 1] = item
     end
-    for _, err in ipairs(file_errors or {}) do
-      errors[#errors + 1] = err
-    end
   end
-  return policies, errors
+  if #errors == 0 and #drafts == 0 then
+    errors[1] = ("no watcher file in %s"):format(table.concat(arguments, ", "))
+  end
+  return #errors == 0 and policies or nil, errors, drafts[1] and drafts[1].path
 end
 
 -- Builds the host from the command line. Returns it with its log and output, or a list of errors.
 local function build(opts)
-  local files, files_err = watcher_files(opts)
-  if not files then
-    return nil, { files_err }
-  end
   local host = { clock = clock.system(), stopping = async.signal() }
   host.telemetry = telemetry.new({
     on_handler_error = function(id, event, err)
@@ -123,34 +105,38 @@ local function build(opts)
   })
   package.loaded["beamlens"] = beamlens.new({ telemetry = host.telemetry, warn = warn })
 
-  local files_of_users = loader.new({ dir = opts.dir })
-  local policies, errors = load_policies(files, opts, files_of_users)
-  if #errors > 0 then
-    return nil, errors
-  end
   host.ledger = spending.new({ clock = host.clock, telemetry = host.telemetry,
     on_change = function(...)
       if host.keeper then
         host.keeper:note(...)
       end
     end })
-  local registry, registry_err = common.open_registry({ file = opts.clients,
-    watcher_file = files[1], telemetry = host.telemetry, clock = host.clock,
-    ledger = host.ledger })
-  if not registry then
-    return nil, { registry_err }
+  local loaded = parts.new({ loader = loader.new({ dir = opts.dir }), telemetry = host.telemetry,
+    clock = host.clock, ledger = host.ledger })
+  host.sources = sources.new({ arguments = { unpack(opts) }, loaded = loaded, clock = host.clock,
+    node = opts.node, client = opts.client, env = world.env })
+  local policies, errors, first_file = read_watchers(host.sources, opts)
+  if not policies then
+    return nil, errors
   end
+  host.registries = registry_source.new({ file = opts.clients, watcher_file = first_file,
+    telemetry = host.telemetry, clock = host.clock, ledger = host.ledger })
+  local opened = host.registries:look()
+  if not opened.value then
+    return nil, opened.errors
+  end
+  local registry = opened.value
   if opts["show-payload"] then
     registry = payloads.wrap(registry, function(...)
       host:show(...)
     end)
   end
+  loaded:set_registry(registry)
   host.sandbox = sandbox.new({ telemetry = host.telemetry })
   host.alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock })
   local application, app_errors = app.new({
     policies = policies,
-    registry = registry,
-    loader = files_of_users,
+    parts = loaded,
     sandbox = host.sandbox,
     alerts = host.alerts,
     telemetry = host.telemetry,
@@ -166,7 +152,7 @@ local function build(opts)
     host.sandbox:close()
     return nil, app_errors
   end
-  host.app, host.registry = application, registry
+  host.app, host.registry, host.loaded = application, registry, loaded
   return host
 end
 
@@ -233,17 +219,11 @@ local function handle_signals(host)
   end
 end
 
-local function attach_handlers(host, policies)
-  local seen = {}
-  for _, item in ipairs(policies) do
-    for _, handler in ipairs(item.handlers) do
-      local id = ("%s:%s"):format(item.file, handler[1])
-      if not seen[id] then
-        seen[id] = true
-        host.telemetry:attach(id, handler[2], handler[3])
-      end
-    end
-  end
+-- From now on the files are reloaded when they change.
+local function start_reloading(host)
+  local reloader = reload.new({ app = host.app, loaded = host.loaded, sources = host.sources,
+    registry = host.registries, telemetry = host.telemetry, clock = host.clock, warn = warn })
+  reloader:start()
 end
 
 -- Opens stdout. That it was closed belongs to a recording; a replay has a stdout of its own, and
@@ -290,8 +270,8 @@ local function run(opts, session)
     end
   end
   -- The one way to a reload, whoever wants it. Returns what was done, or nil, why not, and a code.
-  function host.reload()
-    return nil, "files are not reloaded while running yet; restart to apply changes", "ENOSYS"
+  function host.reload(_, why)
+    return host.app:reload(why)
   end
   open_output(host, session)
   hide_secrets(host, session)
@@ -319,8 +299,8 @@ local function run(opts, session)
   if only_shows then
     payloads.start(host, warn)
   else
-    attach_handlers(host, host.app:policies())
     host.upkeep = upkeep.start(host, opts, warn)
+    start_reloading(host)
   end
 
   host.app:start({
@@ -346,6 +326,9 @@ local function run(opts, session)
     host.upkeep:stopping()
   end
   local stopping = async.spawn(function()
+    if host.app.reloader then
+      host.app.reloader:stop()
+    end
     host.app:stop(reason)
   end, { on_error = warn })
   stopping:join(STOP_WITHIN_MS)

@@ -73,9 +73,11 @@ end
 --- The policy of a followed cluster for one of its members.
 ---@param policy table One that `follows`.
 ---@param name string
----@return table
+---@return table member_policy Its `seed` is the node of `policy`.
 function M.for_member(policy, name)
-  return for_node(policy, { name = name, address = name, follows = false })
+  local copy = for_node(policy, { name = name, address = name, follows = false })
+  copy.seed = policy.node
+  return copy
 end
 
 --- The nodes to watch: --node, else the file's own, else BEAMLENS_NODE.

@@ -198,6 +198,13 @@ function Keeper:run()
   end
 end
 
+--- Where, and with which cookie, the next attempt is made.
+---@param address string
+---@param cookie fun(): string?, string?, string?
+function Keeper:reach_by(address, cookie)
+  self.opts.node, self.opts.cookie = address, cookie
+end
+
 --- Ends the pause before the next attempt.
 function Keeper:retry_now()
   self.retry:fire(true)

@@ -49,7 +49,7 @@ function Cycle:request(wait)
   local watcher = self.watcher
   local meta = watcher.meta
   return {
-    system = watcher.system,
+    system = watcher:system_prompt(),
     tools = watcher.tools,
     messages = self.conversation:messages(),
     cache_to = self.conversation:settled(),

@@ -17,6 +17,8 @@ local NODE = {
   unresponsive = "the node stopped answering", responsive = "the node answers again",
   restarted = "the node restarted", refused = "the node refused the connection",
 }
+-- Ends the pause of a sleep that goes on under a shorter limit.
+local LIMITED = {}
 local WAKES = { up = true, responsive = true, restarted = true }
 
 ---@class waking.Waking
@@ -31,6 +33,26 @@ function M.new(opts)
     waking_mt)
 end
 
+-- Sleeps for what is left of `ms`, which a new limit may shorten meanwhile.
+local function sleep_out(self, ms)
+  local started_ms = self.clock.now_ms()
+  self.limit_ms = nil
+  while true do
+    local slept_ms = self.clock.now_ms() - started_ms
+    local whole_ms = ms and math.min(ms, self.limit_ms or ms)
+    local reason = self.await(whole_ms and math.max(0, whole_ms - slept_ms), function(done)
+      self.waker = done
+      return function()
+        self.waker = nil
+      end
+    end)
+    self.waker = nil
+    if reason ~= LIMITED then
+      return reason
+    end
+  end
+end
+
 --- Sleeps.
 ---@async
 ---@param ms? number nil: until something wakes.
@@ -38,13 +60,7 @@ end
 function Waking:sleep(ms)
   local reason = self.pending
   if not reason then
-    reason = self.await(ms, function(done)
-      self.waker = done
-      return function()
-        self.waker = nil
-      end
-    end)
-    self.waker = nil
+    reason = sleep_out(self, ms)
     if reason then
       -- Leave the stack of whoever woke us.
       async.sleep(0)
@@ -52,6 +68,15 @@ function Waking:sleep(ms)
   end
   self.pending = nil
   return reason
+end
+
+--- Shortens the running sleep: it lasts no longer than this in all.
+---@param ms number
+function Waking:limit(ms)
+  if self.waker then
+    self.limit_ms = ms
+    self.waker(LIMITED)
+  end
 end
 
 --- Ends the running sleep, or the next one.

@@ -214,7 +214,7 @@ describe("beamlens check of a domain", function()
     for _, command in ipairs({ "check", "run" }) do
       status, _, err = beamlens.run({ command, root .. "/watchers/shop.lua" })
       assert.are.equal(2, status)
-      assert.matches("watchers/shop.lua:2: .*/domains/shop.lua: .* %(and 2 more, which "
+      assert.matches("watchers/shop.lua:2: .*/domains/shop.lua:3: .* %(and 2 more, which "
         .. "`beamlens check` lists%)", err)
     end
   end, 40))

@@ -27,7 +27,7 @@ describe("beamlens check", function()
   it("says what each file is", support.async(function()
     for name, text in pairs({
       ["domains/shop.lua"] = DOMAIN,
-      ["prompts/night.lua"] = 'return { name = "n", description = "d", template = "{{tools}}" }',
+      ["prompts/night.lua"] = 'return { name = "n", description = "d", template = "{{thing}}" }',
       ["clients.lua"] = 'return { primary = "rules" }',
       ["one.lua"] = 'return { clients = { { name = "A", provider = "rules" } } }',
       ["domains/shop/db.lua"] = 'local driver = require("luasql.nothing") return driver',
@@ -88,6 +88,12 @@ return {
       { "prompts/p.lua",
         'return {\n  name = "p", description = "d",\n  template = [[one\n{{two}}]],\n}',
         "/prompts/p.lua:4: column %d+: unknown variable `two`" },
+      { "prompts/p.lua",
+        'return {\n  name = "p", description = "d",\n  template = [[\none\n{{tools}}]],\n}',
+        "/prompts/p.lua:5: column 3: `tools` is a table and cannot be printed" },
+      { "prompts/p.lua",
+        'return { name = "p", description = "d",\n  template = "{% include q %}" }',
+        "/prompts/p.lua:2: column 1: no prompt \"q\"" },
       { "domains/shop/db.lua", "local M = {}\nreturn M }", "/domains/shop/db.lua:2: '<eof>' exp" },
       { "clients.lua", 'return {\n  primary = "Main",\n}', "/clients.lua:2: " },
     }) do
