@@ -142,6 +142,9 @@ return {
   ["beamlens.store.recovered"] = event(
     "The store works again, and all that was in memory is written.",
     { "system_time", "duration" }, { "path" }),
+  ["beamlens.store.row_failed"] = event(
+    "What was kept of a watcher cannot be read: it begins anew, and the row is moved to the table "
+      .. "`set_aside`.", NOW, { "path", "table", "key", "error" }),
   ["beamlens.sink.delivered"] = event("A sink accepted an alert.", TOOK, { "sink", "alert_id" }),
   ["beamlens.sink.failed"] = event("A sink did not accept an alert.", { "retry_ms" },
     { "sink", "alert_id", "error" }),

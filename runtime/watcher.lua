@@ -46,6 +46,7 @@ local FORCED_WAIT_MS = 60000
 ---@field trace_id? string Of the running cycle.
 ---@field cycle? cycle.Cycle
 ---@field note? { text: string, at_ms: number } The model's own, carried over.
+---@field on_change? fun(is_urgent?: boolean) Set by runtime/state_store.lua.
 local Watcher = {}
 local watcher_mt = { __index = Watcher }
 
@@ -109,6 +110,14 @@ function Watcher:emit(event, metadata, measurements)
   self.telemetry:execute(event, measurements or { system_time = self.clock.wall_ms() }, metadata)
 end
 
+--- Says that what is to outlive a restart (runtime/watcher/kept.lua) has changed.
+---@param is_urgent? boolean
+function Watcher:changed(is_urgent)
+  if self.on_change then
+    self.on_change(is_urgent)
+  end
+end
+
 --- Notes what happened, for the next opening message.
 ---@param text string
 function Watcher:happened(text)
@@ -170,12 +179,14 @@ end
 --- Pauses: no decisions until `resume`. Sampling and rules go on.
 function Watcher:pause()
   self.paused = true
+  self:changed()
   self.waking:wake("the operator paused the watcher")
 end
 
 --- Ends a pause.
 function Watcher:resume()
   self.paused = false
+  self:changed()
   self.waking:wake("the operator resumed the watcher")
 end
 
@@ -243,6 +254,7 @@ function Watcher:change_state(name, reason, source)
   local from, now_ms = self.current.name, self.clock.wall_ms()
   self.current = { name = name, reason = reason, source = source, as_of_ms = now_ms,
     since_ms = from == name and self.current.since_ms or now_ms }
+  self:changed(from ~= name)
   if from ~= name then
     self:emit("beamlens.watcher.state_change", { from = from, to = name, reason = reason,
       source = source })
@@ -254,6 +266,7 @@ end
 --- Says that the state still is as it was: a wait confirms it.
 function Watcher:confirm_state()
   self.current.as_of_ms = self.clock.wall_ms()
+  self:changed()
 end
 
 --- Raises the state to the severity of firing alerts that held rules support.

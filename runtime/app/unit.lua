@@ -29,7 +29,7 @@ function M.new(opts)
   local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = host.clock,
     settings = parts.settings }
   local self = setmetatable({ policy = policy, meta = meta, domain = parts.domain,
-    registry = parts.registry }, unit_mt)
+    registry = parts.registry, state = host.state }, unit_mt)
   self.executor = executor.new({ sandbox = host.sandbox, domain = parts.domain, ctx = ctx,
     limits = policy.execute, telemetry = host.telemetry, meta = meta, clock = host.clock })
   self.detector = detector.new({ meta = meta, domain = parts.domain, ctx = ctx, policy = policy,
@@ -55,6 +55,9 @@ end
 
 --- Begins to sample and to decide.
 function Unit:start()
+  if self.state then
+    self.state:adopt(self)
+  end
   self.detector:start()
   self.watcher:start()
 end
@@ -65,6 +68,9 @@ end
 function Unit:stop(reason, resolved_by)
   self.watcher:stop(reason)
   self.detector:stop(resolved_by)
+  if resolved_by and self.state then
+    self.state:forget(self)
+  end
 end
 
 return M

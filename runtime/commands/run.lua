@@ -18,6 +18,7 @@ local policy = require("runtime.policy")
 local sandbox = require("runtime.sandbox")
 local spending = require("runtime.spending")
 local spending_store = require("runtime.spending_store")
+local state_store = require("runtime.state_store")
 local store = require("runtime.store")
 local store_keeper = require("runtime.store.keeper")
 local telemetry = require("runtime.telemetry")
@@ -135,12 +136,16 @@ local function build(opts)
     end)
   end
   host.sandbox = sandbox.new({ telemetry = host.telemetry })
+  local all_alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock })
+  host.state = state_store.new({ alerts = all_alerts, telemetry = host.telemetry,
+    clock = host.clock })
   local application, app_errors = app.new({
     policies = policies,
     registry = registry,
     loader = files_of_users,
     sandbox = host.sandbox,
-    alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock }),
+    alerts = all_alerts,
+    state = host.state,
     telemetry = host.telemetry,
     clock = host.clock,
     ledger = host.ledger,
@@ -168,8 +173,8 @@ local function open_store(host, given)
     end
     return true
   end
-  host.keeper = store_keeper.new({ path = path, parts = { host.spending }, clock = host.clock,
-    telemetry = host.telemetry, warn = warn })
+  host.keeper = store_keeper.new({ path = path, parts = { host.spending, host.state },
+    clock = host.clock, telemetry = host.telemetry, warn = warn })
   local opened, _, _, pid = host.keeper:open()
   if not opened then
     warn(("the store %s belongs to a running beamlens%s: stop that one, or give this one a store "
@@ -179,6 +184,7 @@ local function open_store(host, given)
 end
 
 local function close_store(host)
+  host.state:close()
   if host.keeper then
     host.keeper:flush(FLUSH_MS)
     host.keeper:close()
@@ -288,6 +294,7 @@ local function run(opts)
       host:stop("iterations")
     end,
   })
+  host.state:settle(host.app)
   if not reason then
     host.stopping:wait(opts["for"] or (only_shows and SHOW_WITHIN_MS))
     reason = reason or "time is over"

@@ -21,6 +21,8 @@ local M = {}
 local FIRST_RETRY_MS, MAX_RETRY_MS = 1000, 60000
 -- The least time from one transaction to the next, whatever the hurry.
 local GAP_MS = 100
+-- A transaction takes along what is due so soon after it.
+local TOGETHER_MS = 1000
 
 ---@class store_keeper.Part
 ---@field rows store_rows.Rows[] What of it has changed.
@@ -124,9 +126,11 @@ function Keeper:restore()
     end
   end
   self.was_read = true
+  self.is_restoring = true -- what changes by that is to be written
   for i, part in ipairs(self.parts) do
     part:restore(found[i], not self.events)
   end
+  self.is_restoring = false
   return true
 end
 
@@ -190,18 +194,18 @@ local function write_once(self, until_ms)
   return ok and true, err, code
 end
 
--- Writes until nothing is due.
+-- Writes until nothing is due, each time with what will soon be.
 function Keeper:write()
-  local until_ms = self.flushes and math.huge or self.clock.now_ms()
+  local now_ms = self.flushes and math.huge or self.clock.now_ms()
   local due
   repeat
-    local ok, err, code = write_once(self, until_ms)
+    local ok, err, code = write_once(self, now_ms + TOGETHER_MS)
     if not ok then
       self:failed(err, code)
       return
     end
     due = due_ms(self)
-  until not due or due > until_ms
+  until not due or due > now_ms
 end
 
 function Keeper:recover()
@@ -294,7 +298,7 @@ end
 ---@param key any
 ---@param within_ms? number How soon it is to be written. Default: at once.
 function Keeper:note(rows, key, within_ms)
-  if not self.is_ready then
+  if not self.is_ready and not self.is_restoring then
     return
   end
   local due = self.clock.now_ms() + (within_ms or 0)

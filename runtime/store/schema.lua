@@ -10,6 +10,24 @@ CREATE TABLE IF NOT EXISTS spending (
   account TEXT NOT NULL, budget TEXT NOT NULL, start_ms INTEGER NOT NULL, used REAL NOT NULL,
   is_told INTEGER NOT NULL, PRIMARY KEY (account, budget)) WITHOUT ROWID;
 ]],
+  -- What watchers know: `body` and `data` are JSON, times Unix milliseconds.
+  [[
+CREATE TABLE watchers (
+  name TEXT NOT NULL, node TEXT NOT NULL, domain TEXT NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY (name, node, domain)) WITHOUT ROWID;
+CREATE TABLE alerts (
+  id TEXT NOT NULL PRIMARY KEY, watcher TEXT NOT NULL, node TEXT NOT NULL, status TEXT NOT NULL,
+  detected_at INTEGER NOT NULL, last_seen INTEGER NOT NULL, resolved_at INTEGER,
+  told_at INTEGER NOT NULL, begun_at INTEGER NOT NULL, told_by TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE snapshots (
+  name TEXT NOT NULL, node TEXT NOT NULL, domain TEXT NOT NULL, id TEXT NOT NULL,
+  captured_at INTEGER NOT NULL, data TEXT NOT NULL,
+  PRIMARY KEY (name, node, domain, id)) WITHOUT ROWID;
+CREATE TABLE nodes (name TEXT NOT NULL PRIMARY KEY, creation INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE set_aside (
+  at_ms INTEGER NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, error TEXT NOT NULL,
+  content TEXT NOT NULL);
+]],
 }
 
 -- A file without a version has at most the tables of the first one.
