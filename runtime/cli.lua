@@ -19,13 +19,15 @@ local COMMANDS = {
     .. "callbacks" },
   clients = { module = "runtime.commands.clients", help = "list the client registry, or ping its "
     .. "models" },
+  alerts = { module = "runtime.commands.alerts", help = "list the alerts of the store, or show one "
+    .. "whole" },
   doctor = { module = "runtime.commands.doctor", help = "check what watching a node needs" },
   events = { module = "runtime.commands.events", help = "list telemetry events" },
   version = { module = "runtime.commands.version", help = "print versions" },
   lua = { module = "runtime.commands.lua", help = "run a Lua file in the host" },
 }
 local ORDER = {
-  "run", "check", "exec", "snapshot", "domains", "clients", "doctor", "events", "version",
+  "run", "check", "exec", "snapshot", "domains", "clients", "alerts", "doctor", "events", "version",
   "lua",
 }
 
