@@ -458,17 +458,18 @@ local store = {}
 local Store = {}
 
 --- Starts the thread; the file is opened, and made, with the first request. `on_done` is called
---- from the loop when a request has ended.
+--- from the loop when a request has ended. One that is read only is not made.
 ---@param path string
 ---@param on_done fun()
+---@param is_read_only? boolean
 ---@return host.store.Store? store
 ---@return string? err
 ---@return string? code
-function store.open(path, on_done) end
+function store.open(path, on_done, is_read_only) end
 
 --- Runs SQL, which may be several statements. One request at a time: raises while one runs.
 ---@param sql string
----@param ... string|number For ?1 to ?8.
+---@param ... string|number For ?1 to ?16.
 ---@return true? ok
 ---@return string? err
 ---@return string? code
@@ -477,22 +478,35 @@ function Store:start(sql, ...) end
 --- The rows of the request, as lists of cells. Once, after `on_done`.
 ---@return any[][]? rows
 ---@return string? err
----@return string? code EBUSY, EROFS, ENOSPC, EBROKEN or ESTORE.
+---@return string? code EBUSY, EROFS, ENOSPC, EISDIR, EBROKEN or ESTORE.
 function Store:take() end
+
+--- Closes the file, as a request of its own; the next one opens what then lies there.
+function Store:drop() end
 
 --- Ends the thread without waiting for a request that runs. May be called twice.
 function Store:close() end
 
----@class host.store.Lock
+--- host.lock: a file that one process at a time can have.
+---@class host.lock
+local lock = {}
+
+---@class host.lock.Lock
 local Lock = {}
 
 --- Makes this process the owner of what the file stands for, until it ends or closes the lock.
 ---@param path string
----@return host.store.Lock? lock
+---@return host.lock.Lock? lock
 ---@return string? err
 ---@return string? code ELOCKED: the process `pid` has it.
 ---@return integer? pid
-function store.lock(path) end
+function lock.take(path) end
+
+--- The other process that has it; nil also where there is no such file. A process that has it
+--- itself must not ask: it would give it back.
+---@param path string
+---@return integer? pid
+function lock.owner(path) end
 
 --- Gives it back. May be called twice.
 function Lock:close() end

@@ -23,6 +23,7 @@ static const luaL_Reg natives[] = {
     {"host.eventstream", luaopen_host_eventstream},
     {"host.http", luaopen_host_http},
     {"host.json", luaopen_host_json},
+    {"host.lock", luaopen_host_lock},
     {"host.ndjson", luaopen_host_ndjson},
     {"host.process", luaopen_host_process},
     {"host.sse", luaopen_host_sse},

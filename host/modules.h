@@ -11,6 +11,7 @@ int luaopen_host_dist(lua_State *L);
 int luaopen_host_eventstream(lua_State *L);
 int luaopen_host_http(lua_State *L);
 int luaopen_host_json(lua_State *L);
+int luaopen_host_lock(lua_State *L);
 int luaopen_host_ndjson(lua_State *L);
 int luaopen_host_process(lua_State *L);
 int luaopen_host_sse(lua_State *L);

@@ -5,15 +5,14 @@
 //   s:start("INSERT INTO t VALUES (?1, ?2)", "a", 7)    -- one at a time
 //   -- on_done() is called from the loop; then: s:take() -> rows, or nil, err, code
 //
-// The thread opens the file with its first request, and again with each one until that succeeds.
+// The thread opens the file with its first request, and again with each one until that succeeds;
+// s:drop() has it close the file, so that the next request opens what then lies there.
 // The two sides share a Job, which is plain memory under a mutex; whoever lets go of it last frees
 // it, so that a thread that hangs in a dead disk is left behind and cleans up if it comes back.
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -27,11 +26,10 @@
 #include "modules.h"
 
 #define STORE_TYPE "host.store.Store"
-#define LOCK_TYPE "host.store.Lock"
 #define STACK_BYTES (512 * 1024)
 #define JOIN_MS 500
 #define BUSY_MS 2000
-#define MAX_PARAMS 8
+#define MAX_PARAMS 16
 #define MAX_ANSWER (16 * 1024 * 1024)
 
 typedef struct Param {
@@ -51,8 +49,9 @@ typedef struct Job {
   JobState state;    // one request at a time
   uv_async_t *async; // borrowed from Store; NULL once closed
   char *path;        // owned
-  sqlite3 *db;       // owned by the thread; NULL while it could not be opened
-  char *sql;         // owned
+  bool is_read_only; // never writes, never makes the file
+  sqlite3 *db;       // owned by the thread; NULL while it is not open
+  char *sql;         // owned; NULL: the file is to be closed
   Param params[MAX_PARAMS];
   int param_count;
   ByteBuffer rows; // cells, each a type and its value; 'E' ends a row
@@ -67,10 +66,6 @@ typedef struct Store {
   pthread_t id;
   int on_done; // reference
 } Store;
-
-typedef struct Lock {
-  int fd; // owned; -1 once closed
-} Lock;
 
 // --- The thread's side ------------------------------------------------------------------------
 
@@ -101,8 +96,27 @@ static void job_release(Job *job)
   free(job);
 }
 
-static const char *code_of(int rc)
+// What the operating system said to SQLite, as a code; NULL where that is none of ours.
+static const char *code_of_system(int sys)
 {
+  switch (sys) {
+  case ENOSPC:
+  case EDQUOT:
+    return "ENOSPC";
+  case EROFS:
+  case EACCES:
+  case EPERM:
+    return "EROFS";
+  case EISDIR:
+    return "EISDIR";
+  default:
+    return NULL;
+  }
+}
+
+static const char *code_of(int rc, int sys)
+{
+  const char *code = NULL;
   switch (rc & 0xff) {
   case SQLITE_BUSY:
   case SQLITE_LOCKED:
@@ -115,15 +129,28 @@ static const char *code_of(int rc)
   case SQLITE_CORRUPT:
   case SQLITE_NOTADB:
     return "EBROKEN";
+  case SQLITE_CANTOPEN:
+  case SQLITE_IOERR:
+    code = code_of_system(sys);
+    break;
   default:
-    return "ESTORE";
+    break;
   }
+  return code ? code : "ESTORE";
 }
 
 static bool job_fail(Job *job, int rc, const char *text)
 {
-  snprintf(job->code, sizeof(job->code), "%s", code_of(rc));
-  snprintf(job->error, sizeof(job->error), "%s", text);
+  int kind = rc & 0xff;
+  bool is_system = job->db && (kind == SQLITE_CANTOPEN || kind == SQLITE_IOERR);
+  int sys = is_system ? sqlite3_system_errno(job->db) : 0;
+  snprintf(job->code, sizeof(job->code), "%s", code_of(rc, sys));
+  if (sys) {
+    snprintf(job->error, sizeof(job->error), "%s (%s)", text,
+             uv_strerror(uv_translate_sys_error(sys)));
+  } else {
+    snprintf(job->error, sizeof(job->error), "%s", text);
+  }
   return false;
 }
 
@@ -132,18 +159,15 @@ static bool job_open(Job *job)
   if (job->db) {
     return true;
   }
-  int rc = sqlite3_open_v2(job->path, &job->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
-  if (rc == SQLITE_OK) {
-    sqlite3_busy_timeout(job->db, BUSY_MS);
-    rc = sqlite3_exec(job->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL", NULL, NULL,
-                      NULL);
-  }
+  int flags = job->is_read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+  int rc = sqlite3_open_v2(job->path, &job->db, flags, NULL);
   if (rc != SQLITE_OK) {
     job_fail(job, rc, job->db ? sqlite3_errmsg(job->db) : "out of memory");
     sqlite3_close(job->db);
     job->db = NULL;
     return false;
   }
+  sqlite3_busy_timeout(job->db, BUSY_MS);
   return true;
 }
 
@@ -222,6 +246,11 @@ static void serve(Job *job)
 {
   byte_buffer_clear(&job->rows);
   job->error[0] = '\0';
+  if (!job->sql) {
+    sqlite3_close(job->db);
+    job->db = NULL;
+    return;
+  }
   if (!job_open(job) || !run_sql(job)) {
     // What a failed request has begun is not left open for the next one.
     if (job->db && !sqlite3_get_autocommit(job->db)) {
@@ -353,12 +382,13 @@ static Store *check_open(lua_State *L)
   return s;
 }
 
-// open(path, on_done) -> store | nil, err, code
-// Starts the thread; the file is opened with the first request.
+// open(path, on_done, [is_read_only]) -> store | nil, err, code
+// Starts the thread; the file is opened with the first request. One that is read only is not made.
 static int l_open(lua_State *L)
 {
   const char *path = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);
+  bool is_read_only = lua_toboolean(L, 3);
   lua_settop(L, 2);
 
   Store *s = lua_newuserdata(L, sizeof(*s));
@@ -372,6 +402,7 @@ static int l_open(lua_State *L)
   s->job = s->async ? job_new(path, s->async) : NULL;
   int err = s->job ? uv_async_init(luv_loop(L), s->async, on_done) : UV_ENOMEM;
   if (err == 0) {
+    s->job->is_read_only = is_read_only;
     uv_unref((uv_handle_t *)s->async);
     s->async->data = s;
     err = -thread_start(s);
@@ -407,6 +438,23 @@ static bool take_param(lua_State *L, int at, Param *p)
   return p->text;
 }
 
+static void check_idle(lua_State *L, Job *job)
+{
+  pthread_mutex_lock(&job->lock);
+  bool idle = job->state == JOB_IDLE;
+  pthread_mutex_unlock(&job->lock);
+  luaL_argcheck(L, idle, 1, "a request is running");
+}
+
+// Gives the request to the thread.
+static void job_ask(Job *job)
+{
+  pthread_mutex_lock(&job->lock);
+  job->state = JOB_ASKED;
+  pthread_cond_signal(&job->changed);
+  pthread_mutex_unlock(&job->lock);
+}
+
 // store:start(sql, ...) -> true | nil, err, code
 // Parameters are texts and numbers. Raises while a request runs.
 static int l_start(lua_State *L)
@@ -420,10 +468,7 @@ static int l_start(lua_State *L)
     luaL_argcheck(L, lua_type(L, i) == LUA_TSTRING || lua_type(L, i) == LUA_TNUMBER, i,
                   "text or number expected");
   }
-  pthread_mutex_lock(&job->lock);
-  bool idle = job->state == JOB_IDLE;
-  pthread_mutex_unlock(&job->lock);
-  luaL_argcheck(L, idle, 1, "a request is running");
+  check_idle(L, job);
 
   // The thread reads the request only once the state says so.
   job_clear_request(job);
@@ -436,12 +481,20 @@ static int l_start(lua_State *L)
   if (!ok) {
     return host_fail(L, UV_ENOMEM);
   }
-  pthread_mutex_lock(&job->lock);
-  job->state = JOB_ASKED;
-  pthread_cond_signal(&job->changed);
-  pthread_mutex_unlock(&job->lock);
+  job_ask(job);
   lua_pushboolean(L, 1);
   return 1;
+}
+
+// store:drop()
+// A request as that of start(): closes the file. Raises while a request runs.
+static int l_drop(lua_State *L)
+{
+  Job *job = check_open(L)->job;
+  check_idle(L, job);
+  job_clear_request(job);
+  job_ask(job);
+  return 0;
 }
 
 // Pushes the cell at *at, and moves on.
@@ -481,7 +534,7 @@ static void push_rows(lua_State *L, const ByteBuffer *rows)
 
 // store:take() -> rows | nil, err, code
 // After on_done(). Rows are lists of cells; NULL is nil. EBUSY: another process holds the file;
-// EROFS, ENOSPC; EBROKEN: it is no store; ESTORE: anything else.
+// EROFS, ENOSPC, EISDIR; EBROKEN: it is no store; ESTORE: anything else.
 static int l_take(lua_State *L)
 {
   Store *s = check_open(L);
@@ -508,73 +561,22 @@ static int l_close(lua_State *L)
   return 0;
 }
 
-// --- The owner's lock -------------------------------------------------------------------------
-
-// lock(path) -> lock | nil, err, code, pid
-// ELOCKED: the process `pid` has it. It is given back when the process ends, however it ends.
-static int l_lock(lua_State *L)
-{
-  const char *path = luaL_checkstring(L, 1);
-  Lock *lock = lua_newuserdata(L, sizeof(*lock));
-  lock->fd = -1;
-  luaL_getmetatable(L, LOCK_TYPE);
-  lua_setmetatable(L, -2);
-
-  lock->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock->fd < 0) {
-    return host_fail(L, -errno);
-  }
-  struct flock wanted = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  if (fcntl(lock->fd, F_SETLK, &wanted) == 0) {
-    return 1;
-  }
-  int err = errno;
-  if (err != EACCES && err != EAGAIN) {
-    return host_fail(L, -err);
-  }
-  struct flock holder = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  bool known = fcntl(lock->fd, F_GETLK, &holder) == 0 && holder.l_type != F_UNLCK;
-  int count = host_failf(L, "ELOCKED", "another process has it");
-  lua_pushinteger(L, known ? holder.l_pid : 0);
-  return count + 1;
-}
-
-// lock:close(): gives it back. May be called twice.
-static int l_lock_close(lua_State *L)
-{
-  Lock *lock = luaL_checkudata(L, 1, LOCK_TYPE);
-  if (lock->fd >= 0) {
-    close(lock->fd);
-    lock->fd = -1;
-  }
-  return 0;
-}
-
-static const luaL_Reg functions[] = {{"open", l_open}, {"lock", l_lock}, {NULL, NULL}};
+static const luaL_Reg functions[] = {{"open", l_open}, {NULL, NULL}};
 
 static const luaL_Reg methods[] = {
-    {"start", l_start}, {"take", l_take}, {"close", l_close}, {NULL, NULL}};
+    {"start", l_start}, {"take", l_take}, {"drop", l_drop}, {"close", l_close}, {NULL, NULL}};
 
 static const luaL_Reg metamethods[] = {{"__gc", l_close}, {NULL, NULL}};
 
-static const luaL_Reg lock_methods[] = {{"close", l_lock_close}, {NULL, NULL}};
-
-static const luaL_Reg lock_metamethods[] = {{"__gc", l_lock_close}, {NULL, NULL}};
-
-static void new_type(lua_State *L, const char *name, const luaL_Reg *own, const luaL_Reg *meta)
-{
-  luaL_newmetatable(L, name);
-  luaL_setfuncs(L, meta, 0);
-  lua_newtable(L);
-  luaL_setfuncs(L, own, 0);
-  lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
-}
-
 int luaopen_host_store(lua_State *L)
 {
-  new_type(L, STORE_TYPE, methods, metamethods);
-  new_type(L, LOCK_TYPE, lock_methods, lock_metamethods);
+  luaL_newmetatable(L, STORE_TYPE);
+  luaL_setfuncs(L, metamethods, 0);
+  lua_newtable(L);
+  luaL_setfuncs(L, methods, 0);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+
   luaL_newlib(L, functions);
   return 1;
 }

@@ -58,8 +58,9 @@ local alerts_mt = { __index = Alerts }
 
 --- No alerts yet.
 ---@param opts { telemetry: telemetry.Bus, clock: clock.Clock, limit?: integer,
---- renotify_ms?: number } `limit`: how many are kept (default 100); the one that ended first goes
---- first, a firing one never. `renotify_ms`: how long a firing alert stays quiet (default 1 h).
+--- renotify_ms?: number } `limit`: how many are kept of each watcher and node (default 100, see
+--- `set_limit`); the one that ended first goes first, a firing one never. `renotify_ms`: how long a
+--- firing alert stays quiet (default 1 h).
 ---@return alerts.Alerts
 function M.new(opts)
   return setmetatable({
@@ -70,7 +71,21 @@ function M.new(opts)
     entries = {}, -- oldest first; each { alert, told_at_ms, begun_at_ms, resolved_at_ms, … }
     by_id = {},
     latest = {}, -- fingerprint -> its newest entry
+    limits = {}, -- "watcher\0node" -> limit
+    on_change = function() end, -- (id, is_seen_only): see runtime/state_store.lua
   }, alerts_mt)
+end
+
+local function owner_of(alert)
+  return alert.watcher .. "\0" .. alert.node
+end
+
+--- Changes how many alerts of a watcher on a node are kept.
+---@param watcher string
+---@param node string
+---@param limit integer
+function Alerts:set_limit(watcher, node, limit)
+  self.limits[owner_of({ watcher = watcher, node = node })] = limit
 end
 
 function Alerts:emit(event, entry, measurements, metadata)
@@ -80,6 +95,7 @@ function Alerts:emit(event, entry, measurements, metadata)
   metadata.trace_id = metadata.trace_id or alert.trace_id
   metadata.alert = record.copy(alert)
   self.telemetry:execute("beamlens.watcher." .. event, measurements, metadata)
+  self.on_change(alert.id, false)
 end
 
 -- Tells of an entry that somebody should look at now.
@@ -89,24 +105,35 @@ function Alerts:tell(entry, cause, trace_id)
   return record.copy(entry.alert), cause
 end
 
--- Makes room: the alert that ended first goes first.
-function Alerts:evict()
-  while #self.entries > self.limit do
-    local oldest
-    for i, entry in ipairs(self.entries) do
+-- The place of the alert of this owner that ended first, and how many it has.
+local function oldest_of(self, owner)
+  local oldest, count
+  count = 0
+  for i, entry in ipairs(self.entries) do
+    if owner_of(entry.alert) == owner then
+      count = count + 1
       if entry.resolved_at_ms
         and (not oldest or entry.resolved_at_ms < self.entries[oldest].resolved_at_ms) then
         oldest = i
       end
     end
-    if not oldest then
-      return
-    end
+  end
+  return oldest, count
+end
+
+-- Makes room beside this alert: the one that ended first goes first.
+function Alerts:evict(alert)
+  local owner = owner_of(alert)
+  local limit = self.limits[owner] or self.limit
+  local oldest, count = oldest_of(self, owner)
+  while oldest and count > limit do
     local gone = table.remove(self.entries, oldest)
     self.by_id[gone.alert.id] = nil
     if self.latest[gone.alert.fingerprint] == gone then
       self.latest[gone.alert.fingerprint] = nil
     end
+    self.on_change(gone.alert.id, false)
+    oldest, count = oldest_of(self, owner)
   end
 end
 
@@ -121,7 +148,7 @@ function Alerts:add(fields)
   self.entries[#self.entries + 1] = entry
   self.by_id[fields.id] = entry
   self.latest[fields.fingerprint] = entry
-  self:evict()
+  self:evict(fields)
   return self:tell(entry, "new", fields.trace_id)
 end
 
@@ -234,6 +261,7 @@ function Alerts:refresh(id, seen)
     self:tell(entry, "renotified")
     return true, "renotified"
   end
+  self.on_change(id, true)
   return true
 end
 
@@ -261,7 +289,7 @@ function Alerts:resolve(id, by, opts)
   entry.resolved_at_ms = self.clock.now_ms()
   self:emit("alert_resolved", entry, { duration = entry.resolved_at_ms - entry.begun_at_ms },
     { trace_id = opts and opts.trace_id })
-  self:evict()
+  self:evict(alert)
   return record.copy(alert)
 end
 

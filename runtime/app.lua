@@ -39,6 +39,7 @@ local app_mt = { __index = App }
 ---@field telemetry telemetry.Bus
 ---@field clock clock.Clock
 ---@field ledger? spending.Ledger
+---@field state? state_store.State What outlives a restart.
 ---@field count_watchers? fun(): integer Set by the app.
 ---@field cookie fun(file?: string): fun(): string?, string?, string? A finder per cookie file.
 ---@field own_name? string

@@ -19,6 +19,8 @@ local COMMANDS = {
     .. "callbacks" },
   clients = { module = "runtime.commands.clients", help = "list the client registry, or ping its "
     .. "models" },
+  alerts = { module = "runtime.commands.alerts", help = "list the alerts of the store, or show one "
+    .. "whole" },
   doctor = { module = "runtime.commands.doctor", help = "check what watching a node needs" },
   events = { module = "runtime.commands.events", help = "list telemetry events" },
   status = { module = "runtime.commands.status", help = "what the running host watches, and how "
@@ -33,7 +35,7 @@ local COMMANDS = {
   lua = { module = "runtime.commands.lua", help = "run a Lua file in the host" },
 }
 local ORDER = {
-  "run", "check", "exec", "snapshot", "domains", "clients", "doctor", "events", "status",
+  "run", "check", "exec", "snapshot", "domains", "clients", "alerts", "doctor", "events", "status",
   "pause", "resume", "wake", "reload", "version", "lua",
 }
 

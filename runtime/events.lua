@@ -161,6 +161,16 @@ return {
   ["beamlens.reload.failed"] = event(
     "A changed file is wrong; the old one stays in force. Once for each text of the file.", NOW,
     { "file", "line", "error" }),
+  ["beamlens.store.failed"] = event(
+    "The store fails: what it would keep stays in memory, and it is tried again after `retry_ms`. "
+      .. "`set_aside` is where a broken file was moved to; a new one is begun at once. Once for "
+      .. "each failure.", { "system_time", "retry_ms" }, { "path", "code", "error", "set_aside" }),
+  ["beamlens.store.recovered"] = event(
+    "The store works again, and all that was in memory is written.",
+    { "system_time", "duration" }, { "path" }),
+  ["beamlens.store.row_failed"] = event(
+    "What was kept of a watcher cannot be read: it begins anew, and the row is moved to the table "
+      .. "`set_aside`.", NOW, { "path", "table", "key", "error" }),
   ["beamlens.sink.delivered"] = event("A sink accepted an alert.", TOOK, { "sink", "alert_id" }),
   ["beamlens.sink.failed"] = event("A sink did not accept an alert.", { "retry_ms" },
     { "sink", "alert_id", "error" }),

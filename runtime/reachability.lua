@@ -12,6 +12,7 @@ local finding_alert = require("runtime.rules.finding_alert")
 local ids = require("runtime.ids")
 local members = require("runtime.members")
 local record = require("runtime.alerts.record")
+local restored = require("runtime.rules.restored")
 local units = require("runtime.units")
 
 local M = {}
@@ -328,6 +329,30 @@ function Reachability:begin(type_name, rule, held_ms)
   self.entries[type_name] = entry
   self:emit("pending", entry, "pending", {})
   return entry
+end
+
+--- Takes over an alert that fires since before a restart of the host.
+---@param alert alerts.Alert
+---@return boolean ok False when its rule is in force no more.
+function Reachability:adopt(alert)
+  local rule, finding = self:rule(alert.type), restored.finding(alert)
+  if not rule or not finding then
+    return false
+  end
+  self.entries[alert.type] = self.entries[alert.type] or {
+    held_ms = math.max(0, alert.last_seen - alert.detected_at), title = rule.title,
+    trace_id = alert.trace_id, snapshots = alert.snapshots, finding = finding, reason = "",
+    describe = function()
+      return alert.summary
+    end,
+  }
+  if alert.type == "node_restarted" then
+    local ago_ms = math.max(0, self.clock.wall_ms() - alert.detected_at)
+    for _ = 1, math.min(finding.value or 1, RESTARTS_FOR_WARNING) do
+      table.insert(self.restarts, self.clock.now_ms() - ago_ms)
+    end
+  end
+  return true
 end
 
 -- Fires the alert, or updates it.

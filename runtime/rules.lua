@@ -10,6 +10,7 @@ local async = require("runtime.async")
 local ids = require("runtime.ids")
 local mute = require("runtime.rules.mute")
 local record = require("runtime.alerts.record")
+local restored = require("runtime.rules.restored")
 local rule_alerts = require("runtime.rules.alerts")
 local rule_set = require("runtime.rules.set")
 
@@ -270,6 +271,8 @@ local function take_figures(entry, seen, sample)
     entry.finding[name] = record.copy(seen[name])
   end
   entry.sample, entry.is_seen = sample, true
+  entry.first_sample = entry.first_sample or sample
+  entry.is_restored = nil
 end
 
 function Rules:begin(rule, seen, sample)
@@ -343,6 +346,8 @@ function Rules:miss(entry, step_ms)
   local finding = entry.finding
   if finding.phase == "pending" then
     self:finish(entry, "rule")
+    return
+  elseif restored.is_too_early(entry, self.history) then
     return
   end
   if finding.phase == "firing" then

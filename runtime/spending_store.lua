@@ -1,119 +1,85 @@
 --- Keeps a ledger's spending in the store, so that a restart does not refill a budget.
 ---
---- One writer at a time writes all that has changed; requests under way are written as they are
---- estimated. A store that fails is told once, and the ledger goes on from memory.
+--- A part of runtime/store/keeper.lua. Requests under way are written as they are estimated.
 
-local async = require("runtime.async")
-local json = require("runtime.json")
+local rows = require("runtime.store.rows")
 
 local M = {}
 
--- `is_told` is 1 where it was said that a budget is spent, 2 where that calm watching has used its
--- share of it, and 3 where both.
-local SCHEMA = [[
-CREATE TABLE IF NOT EXISTS spending (
-  account TEXT NOT NULL, budget TEXT NOT NULL, start_ms INTEGER NOT NULL, used REAL NOT NULL,
-  is_told INTEGER NOT NULL, PRIMARY KEY (account, budget)) WITHOUT ROWID]]
 local READ = "SELECT account, budget, start_ms, used, is_told FROM spending WHERE start_ms > ?1"
-local WRITE = [[
+local PUT = [[
 INSERT INTO spending (account, budget, start_ms, used, is_told)
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) WHERE true
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
+FROM json_each($ROWS) WHERE true
 ON CONFLICT (account, budget) DO UPDATE SET start_ms = excluded.start_ms, used = excluded.used,
   is_told = excluded.is_told]]
 -- No window is longer than a day: what is older says nothing.
 local LOOK_BACK_MS = 2 * 86400000
 
----@class spending_store.Keeper
-local Keeper = {}
-local keeper_mt = { __index = Keeper }
+---@class spending_store.Part: store_keeper.Part
+local Part = {}
+local part_mt = { __index = Part }
 
---- Creates a keeper; `restore` reads what is there.
----@param opts { store: store.Store, clock: clock.Clock, warn: fun(text: string) }
----@return spending_store.Keeper
+-- A key is a window with the name of its account, kept in `accounts`.
+local function row_of(self, window)
+  return { self.accounts[window], window.kind, window.start_ms, window.used + window.under_way,
+    (window.is_told and 1 or 0) + (window.is_calm_told and 2 or 0) }
+end
+
+local function all_windows(self)
+  local list = {}
+  for name, account in pairs(self.ledger.accounts) do
+    for _, window in pairs(account.windows) do
+      self.accounts[window] = name
+      list[#list + 1] = window
+    end
+  end
+  return list
+end
+
+--- Creates the part.
+---@param opts { ledger: spending.Ledger, clock: clock.Clock }
+---@return spending_store.Part
 function M.new(opts)
-  return setmetatable({ store = opts.store, clock = opts.clock, warn = opts.warn, changed = {},
-    idle = async.signal() }, keeper_mt)
+  local self = setmetatable({ ledger = opts.ledger, clock = opts.clock,
+    accounts = setmetatable({}, { __mode = "k" }) }, part_mt)
+  self.changed = rows.new({
+    put = PUT,
+    row = function(window)
+      return row_of(self, window)
+    end,
+    keys = function()
+      return all_windows(self)
+    end,
+  })
+  self.rows = { self.changed }
+  return self
 end
 
-local function fail(self, err)
-  if not self.has_failed then
-    self.has_failed = true
-    self.warn(("the store %s: %s; spending is kept in memory alone, and a restart forgets it")
-      :format(self.store.path, tostring(err):gsub("^E%u+: ", "")))
-  end
-end
-
---- Gives a ledger what was spent before.
+--- Reads what was spent before; see runtime/store/keeper.lua.
 ---@async
----@param ledger spending.Ledger
-function Keeper:restore(ledger)
-  local ok, err = self.store:query(SCHEMA)
-  local rows
-  if ok then
-    rows, err = self.store:query(READ, self.clock.wall_ms() - LOOK_BACK_MS)
-  end
-  if not rows then
-    fail(self, err)
-    -- What could not be read must not be overwritten by less.
-    self.is_off = true
-    return
-  end
-  for i, row in ipairs(rows) do
-    rows[i] = { account = row[1], budget = row[2], start_ms = row[3], used = row[4],
+function Part:read(query)
+  return query(READ, self.clock.wall_ms() - LOOK_BACK_MS)
+end
+
+--- Gives it to the ledger.
+---@param found any[][]
+function Part:restore(found)
+  local list = {}
+  for i, row in ipairs(found) do
+    list[i] = { account = row[1], budget = row[2], start_ms = row[3], used = row[4],
       is_told = row[5] % 2 == 1, is_calm_told = row[5] >= 2 }
   end
-  ledger:restore(rows)
-end
-
--- Writes until nothing has changed since.
-local function write_all(self)
-  while next(self.changed) do
-    local rows = {}
-    for window, account in pairs(self.changed) do
-      rows[#rows + 1] = { account, window.kind, window.start_ms, window.used + window.under_way,
-        (window.is_told and 1 or 0) + (window.is_calm_told and 2 or 0) }
-    end
-    self.changed = {}
-    table.sort(rows, function(a, b)
-      return a[1] .. a[2] < b[1] .. b[2]
-    end)
-    local ok, err = self.store:query(WRITE, json.encode(rows))
-    if not ok then
-      fail(self, err)
-    end
-  end
+  self.ledger:restore(list)
 end
 
 --- Notes a change: what a ledger takes as `on_change`.
 ---@param account string
 ---@param window spending.Window
-function Keeper:note(account, window)
-  if self.is_off then
-    return
-  end
-  self.changed[window] = account
-  if self.writes then
-    return
-  end
-  self.writes = true
-  async.spawn(function()
-    -- Changes of the same turn of the loop go together.
-    async.sleep(0)
-    write_all(self)
-    self.writes = false
-    self.idle:fire()
-  end, { name = "spending", detached = true, on_error = function(err)
-    self.writes = false
-    fail(self, err)
-  end })
-end
-
---- Waits until all is written.
----@async
----@param timeout_ms number
-function Keeper:flush(timeout_ms)
-  if self.writes then
-    self.idle:wait(timeout_ms)
+function Part:note(account, window)
+  if self.keeper then
+    self.accounts[window] = account
+    self.keeper:note(self.changed, window)
   end
 end
 

@@ -1,20 +1,22 @@
 --- The store: one SQLite file that outlives the host, written by a thread of its own.
 ---
---- It has one running owner, by a lock beside it. Requests are queued and never hold up the loop;
---- what the disk refuses is returned, and whoever asked goes on from memory.
+--- It has one running owner, by a lock beside it; readers may come any time. Requests are queued
+--- and never hold up the loop; what the disk refuses is returned, and runtime/store/keeper.lua goes
+--- on from memory.
 ---
 ---   local s = assert(store.open({ path = "/var/lib/beamlens/beamlens.db" }))
 ---   local rows, err, code = s:query("SELECT used FROM spending WHERE account = ?1", "process")
 ---   s:close()
 
 local async = require("runtime.async")
+local host_lock = require("host.lock")
 local native = require("host.store")
 local uv = require("luv")
 local world = require("runtime.world")
 
 local M = {}
 
-local FILE = "beamlens.db"
+local FILE, LOCK = "beamlens.db", ".lock"
 local TIMEOUT_MS = 5000
 
 ---@class store.Store
@@ -66,6 +68,20 @@ local function make_folders(path)
   return true
 end
 
+local function new(path, lock, is_read_only)
+  local self = setmetatable({ path = path, lock = lock, queue = {} }, store_mt)
+  local err, code
+  self.native, err, code = world.open("store", function()
+    return native.open(path, function()
+      self:done()
+    end, is_read_only)
+  end)
+  if not self.native then
+    return nil, err, code
+  end
+  return self
+end
+
 --- Opens a store and becomes its owner.
 ---@param opts { path: string }
 ---@return store.Store? store
@@ -78,22 +94,34 @@ function M.open(opts)
     if not ok then
       return nil, folder_err, folder_code
     end
-    return native.lock(opts.path .. ".lock")
+    return host_lock.take(opts.path .. LOCK)
   end)
   if not lock then
     return nil, err, code, pid
   end
-  local self = setmetatable({ path = opts.path, lock = lock, queue = {} }, store_mt)
-  self.native, err, code = world.open("store", function()
-    return native.open(opts.path, function()
-      self:done()
-    end)
-  end)
-  if not self.native then
+  local self
+  self, err, code = new(opts.path, lock)
+  if not self then
     lock:close()
     return nil, err, code
   end
   return self
+end
+
+--- Opens a store to read it, whoever is its owner. Nothing is made or changed.
+---@param path string
+---@return store.Store? store
+---@return string? err
+---@return string? code
+function M.read(path)
+  return new(path, nil, true)
+end
+
+--- The process that is the owner of a store; nil when none is. Not for that process itself.
+---@param path string
+---@return integer? pid
+function M.owner(path)
+  return host_lock.owner(path .. LOCK)
 end
 
 -- Starts the next request of the queue.
@@ -103,6 +131,10 @@ function Store:advance()
     return
   end
   entry.runs = true
+  if not entry.sql then
+    self.native:drop()
+    return
+  end
   local ok, err, code = self.native:start(entry.sql, unpack(entry.params, 1, entry.params.n))
   if not ok then
     table.remove(self.queue, 1)
@@ -122,19 +154,11 @@ function Store:done()
   entry.done(rows, err, code)
 end
 
---- Runs SQL in its turn.
----@async
----@param sql string One statement or several.
----@param ... string|number For ?1 to ?8.
----@return any[][]? rows
----@return string? err
----@return string? code EBUSY: another program holds the file; EROFS, ENOSPC; EBROKEN: it is no
---- store; ETIMEDOUT; ECLOSED; ESTORE: anything else.
-function Store:query(sql, ...)
+-- Queues a request. One that is given up before its turn is not made.
+local function request(self, sql, params)
   if not self.native then
     return nil, "ECLOSED: the store is closed", "ECLOSED"
   end
-  local params = { n = select("#", ...), ... }
   return async.outside("query", function()
     return async.await(TIMEOUT_MS, function(done)
       local entry = { sql = sql, params = params, done = done }
@@ -142,9 +166,36 @@ function Store:query(sql, ...)
       self:advance()
       return function()
         entry.done = function() end
+        for i, other in ipairs(self.queue) do
+          if other == entry and not entry.runs then
+            table.remove(self.queue, i)
+            break
+          end
+        end
       end
     end)
-  end, sql)
+  end, sql or "drop")
+end
+
+--- Runs SQL in its turn.
+---@async
+---@param sql string One statement or several.
+---@param ... string|number For ?1 to ?16.
+---@return any[][]? rows
+---@return string? err
+---@return string? code EBUSY: another program holds the file; EROFS, ENOSPC, EISDIR; EBROKEN: it is
+--- no store; ETIMEDOUT; ECLOSED; ESTORE: anything else.
+function Store:query(sql, ...)
+  return request(self, sql, { n = select("#", ...), ... })
+end
+
+--- Closes the file, in its turn: the next request opens what then lies there. The owner stays.
+---@async
+---@return any[][]? rows None.
+---@return string? err
+---@return string? code
+function Store:drop()
+  return request(self)
 end
 
 --- Closes the file and gives up the ownership. A request that still runs is left to itself.
@@ -154,7 +205,9 @@ function Store:close()
   end
   self.native:close()
   self.native = nil
-  self.lock:close()
+  if self.lock then
+    self.lock:close()
+  end
   for _, entry in ipairs(self.queue) do
     entry.done(nil, "ECLOSED: the store is closed", "ECLOSED")
   end

@@ -104,6 +104,12 @@ function M.new(opts)
   return self
 end
 
+--- Says which incarnation of the node was known before: another one is told as a restart.
+---@param creation number
+function Target:remember(creation)
+  self.known = self.known or { creation = creation, uptime_ms = 0 }
+end
+
 --- Starts to connect, and keeps at it until `stop`.
 function Target:start()
   if self.task then

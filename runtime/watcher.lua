@@ -55,6 +55,7 @@ local RULES_BECAUSE = { budget = "budget", reserve = "budget kept for findings" 
 ---@field last_decision? { tool: string, source: string, at_ms: number }
 ---@field note? { text: string, at_ms: number } The model's own, carried over.
 ---@field journal journal.Journal What it decided, carried over.
+---@field on_change? fun(is_urgent?: boolean) Set by runtime/state_store.lua.
 local Watcher = {}
 local watcher_mt = { __index = Watcher }
 
@@ -122,6 +123,14 @@ function Watcher:emit(event, metadata, measurements)
   self.telemetry:execute(event, measurements or { system_time = self.clock.wall_ms() }, metadata)
 end
 
+--- Says that what is to outlive a restart (runtime/watcher/kept.lua) has changed.
+---@param is_urgent? boolean
+function Watcher:changed(is_urgent)
+  if self.on_change then
+    self.on_change(is_urgent)
+  end
+end
+
 --- Notes what happened, for the next opening message.
 ---@param text string
 function Watcher:happened(text)
@@ -186,6 +195,7 @@ end
 ---@param opts? { by?: string, reason?: string, for_ms?: number } Default: by the operator.
 function Watcher:pause(opts)
   self.paused = pauses.begin(self, opts or {})
+  self:changed(true)
   self.waking:wake("the operator paused the watcher")
 end
 
@@ -195,6 +205,7 @@ function Watcher:resume(by)
   if self.paused then
     pauses.finish(self, self.paused, by or "operator")
     self.paused = false
+    self:changed(true)
     self.waking:wake("the pause of the watcher is over")
   end
 end
@@ -270,6 +281,7 @@ function Watcher:change_state(name, reason, source)
   local from, now_ms = self.current.name, self.clock.wall_ms()
   self.current = { name = name, reason = reason, source = source, as_of_ms = now_ms,
     since_ms = from == name and self.current.since_ms or now_ms }
+  self:changed(from ~= name)
   if from ~= name then
     self:emit("beamlens.watcher.state_change", { from = from, to = name, reason = reason,
       source = source })
@@ -281,6 +293,7 @@ end
 --- Says that the state still is as it was: a wait confirms it.
 function Watcher:confirm_state()
   self.current.as_of_ms = self.clock.wall_ms()
+  self:changed()
 end
 
 --- Raises the state to the severity of firing alerts that held rules support.

@@ -130,6 +130,7 @@ memory_limit.when = limits.limit({
 local function growth_rule(kind, opts)
   return {
     type = kind .. "_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = ("%s grow towards their limit"):format(units.capital(opts.subject)),
     when = limits.growth(opts),
     investigate = INVESTIGATE_GROUPS,
@@ -188,6 +189,7 @@ return {
   memory_growth,
   {
     type = "binary_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = "Binaries grow towards the memory limit",
     when = binaries.growth, investigate = INVESTIGATE_HOLDERS, next = look_at_process,
   },
@@ -198,6 +200,7 @@ return {
   },
   {
     type = "monitor_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = "A process gathers monitors",
     when = monitors.growth, investigate = INVESTIGATE_GROUPS, next = look_at_process,
   },
@@ -214,6 +217,7 @@ return {
   },
   {
     type = "allocator_fragmentation", severity = "info", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = "Memory is kept for little that is in use",
     when = allocators.fragmentation, investigate = INVESTIGATE_GROUPS,
   },

@@ -135,11 +135,13 @@ return { tables = meta.total, groups_of_the_largest = first }
 return {
   {
     type = "ets_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = "A table grows towards the memory limit",
     when = growth, investigate = INVESTIGATE_GROWTH,
   },
   {
     type = "ets_table_count", severity = "warning", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = "Tables become more and more",
     when = table_count, investigate = INVESTIGATE_COUNT,
   },

@@ -88,6 +88,7 @@ return { largest_heaps = rows, collections = gc_stats() }
 return {
   {
     type = "large_heap", severity = "warning", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = "A process has a large heap that grows",
     when = large_heap, investigate = INVESTIGATE,
   },

@@ -153,6 +153,7 @@ fd_limit.when = without_ports(fd_limit.when)
 local function growth_rule(kind, subject, when)
   return {
     type = kind .. "_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = ("%s grow towards their limit"):format(units.capital(subject)), when = when,
     investigate = INVESTIGATE_PORTS,
   }

@@ -206,6 +206,7 @@ end
 M.rules = {
   {
     type = "child_growth", severity = "warning", hold = "60s", clear_hold = "5m",
+    looks_back = "30m",
     title = "Children of a supervisor pile up",
     when = M.growth, investigate = INVESTIGATE_CHILDREN, next = look_at_supervisor,
   },

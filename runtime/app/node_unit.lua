@@ -172,6 +172,9 @@ function NodeUnit:start()
     return
   end
   self.is_running = true
+  if self.host.state then
+    self.host.state:adopt_node(self)
+  end
   if self.target then
     self.target:start()
     self.reachability:start()

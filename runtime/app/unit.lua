@@ -32,8 +32,8 @@ function M.new(opts)
   local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = host.clock,
     settings = parts.settings }
   local self = setmetatable({ policy = policy, parts = parts, meta = meta, domain = parts.domain,
-    registry = parts.registry, ctx = ctx, host = host, node = node, meter = async.meter() },
-    unit_mt)
+    registry = parts.registry, ctx = ctx, host = host, node = node, state = host.state,
+    meter = async.meter() }, unit_mt)
   self.executor = executor.new({ sandbox = host.sandbox, domain = parts.domain, ctx = ctx,
     limits = policy.execute, telemetry = host.telemetry, meta = meta, clock = host.clock })
   self.detector = detector.new({ meta = meta, domain = parts.domain, ctx = ctx, policy = policy,
@@ -81,6 +81,7 @@ function Unit:reload(policy, parts)
     self.detector:set_domain(parts.domain)
   end
   self.detector:set_policy(policy)
+  self.host.alerts:set_limit(policy.name, policy.node, policy.history.alerts)
   self:account()
   self.watcher:reload({ policy = policy, domain = parts.domain, prompt = parts.prompt,
     registry = parts.registry })
@@ -89,6 +90,9 @@ end
 --- Begins to sample and to decide.
 function Unit:start()
   async.metered(self.meter, function()
+    if self.state then
+      self.state:adopt(self)
+    end
     self.detector:start()
     self.watcher:start()
   end)
@@ -100,6 +104,9 @@ end
 function Unit:stop(reason, resolved_by)
   self.watcher:stop(reason)
   self.detector:stop(resolved_by)
+  if resolved_by and self.state then
+    self.state:forget(self)
+  end
 end
 
 return M

@@ -47,6 +47,10 @@ M.NODE_OPTIONS = {
   help = { doc = "print this" },
 }
 
+--- Where what outlives a restart is.
+M.STORE_OPTION = { arg = "FILE|none", doc = "what outlives a restart (else BEAMLENS_STORE, "
+  .. "$STATE_DIRECTORY, ~/.local/state/beamlens)" }
+
 --- The options of one command: those of others with its own.
 ---@param base table<string, options.Option>
 ---@param own? table<string, options.Option>

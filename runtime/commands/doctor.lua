@@ -5,11 +5,13 @@ local async = require("runtime.async")
 local clock = require("runtime.clock")
 local common = require("runtime.commands.common")
 local cookie = require("runtime.cookie")
+local inspect = require("runtime.store.inspect")
 local node_name = require("runtime.node_name")
 local oneshot = require("runtime.oneshot")
 local own_names = require("runtime.target.own_names")
 local releases = require("runtime.releases")
 local sandbox = require("runtime.sandbox")
+local store = require("runtime.store")
 local telemetry = require("runtime.telemetry")
 local uv = require("luv")
 
@@ -19,6 +21,7 @@ local TIMEOUT_MS = 15000
 
 M.options = common.with(common.NODE_OPTIONS, {
   clients = { arg = "FILE", doc = "the client registry" },
+  store = common.STORE_OPTION,
 })
 
 -- Prints a line; `ok` nil or false is a FAIL. Remembers that there was one.
@@ -108,6 +111,16 @@ local function check_clients(self, opts)
   end
 end
 
+local function check_store(self, opts)
+  local path, place_err = store.path(opts.store)
+  if place_err then
+    tell(self, false, "store", place_err)
+    return
+  end
+  local ok, text = inspect.describe(path)
+  tell(self, ok, "store", text)
+end
+
 local function check_sandbox(self)
   local box = sandbox.new({ telemetry = telemetry.new() })
   local outcome = box:exec({ code = "return 6 * 7" })
@@ -134,6 +147,7 @@ local function doctor(opts)
     check_snapshot(self, one, deadline)
   end
   check_clients(self, opts)
+  check_store(self, opts)
   check_sandbox(self)
   one:close()
   return self.failed and 1 or 0

@@ -22,7 +22,9 @@ local sessions = require("runtime.session")
 local sources = require("runtime.reload.sources")
 local spending = require("runtime.spending")
 local spending_store = require("runtime.spending_store")
+local state_store = require("runtime.state_store")
 local store = require("runtime.store")
+local store_keeper = require("runtime.store.keeper")
 local telemetry = require("runtime.telemetry")
 local units = require("runtime.units")
 local upkeep = require("runtime.upkeep")
@@ -50,8 +52,7 @@ M.options = {
   client = { arg = "NAME", doc = "use this client for every watcher" },
   log = { arg = "text|json", doc = "how to print events (json when stdout is no terminal)",
     parse = options.one_of({ "text", "json" }) },
-  store = { arg = "FILE|none", doc = "what outlives a restart (else BEAMLENS_STORE, "
-    .. "$STATE_DIRECTORY, ~/.local/state/beamlens)" },
+  store = common.STORE_OPTION,
   dir = common.NODE_OPTIONS.dir,
   ["for"] = { arg = "TIME", doc = "stop after this time, such as 30s", parse = options.duration },
   ["show-payload"] = { doc = "print what would be sent to the model, send nothing, and end" },
@@ -107,10 +108,9 @@ local function build(opts)
 
   host.ledger = spending.new({ clock = host.clock, telemetry = host.telemetry,
     on_change = function(...)
-      if host.keeper then
-        host.keeper:note(...)
-      end
+      host.spending:note(...)
     end })
+  host.spending = spending_store.new({ ledger = host.ledger, clock = host.clock })
   local loaded = parts.new({ loader = loader.new({ dir = opts.dir }), telemetry = host.telemetry,
     clock = host.clock, ledger = host.ledger })
   host.sources = sources.new({ arguments = { unpack(opts) }, loaded = loaded, clock = host.clock,
@@ -134,11 +134,14 @@ local function build(opts)
   loaded:set_registry(registry)
   host.sandbox = sandbox.new({ telemetry = host.telemetry })
   host.alerts = alerts.new({ telemetry = host.telemetry, clock = host.clock })
+  host.state = state_store.new({ alerts = host.alerts, telemetry = host.telemetry,
+    clock = host.clock })
   local application, app_errors = app.new({
     policies = policies,
     parts = loaded,
     sandbox = host.sandbox,
     alerts = host.alerts,
+    state = host.state,
     telemetry = host.telemetry,
     clock = host.clock,
     ledger = host.ledger,
@@ -156,35 +159,31 @@ local function build(opts)
   return host
 end
 
--- Becomes the owner of the store and takes over what was spent before. False when another process
--- is the owner; whatever else is wrong with the store, the host watches without it.
+-- Becomes the owner of the store and takes over what it holds. False when another process is the
+-- owner; whatever else is wrong with the store, the host watches on from memory.
 local function open_store(host, given)
   local path, place_err = store.path(given, world.env)
   if not path then
     if place_err then
-      warn(place_err .. "; spending is kept in memory alone")
+      warn(place_err .. "; nothing outlives a restart")
     end
     return true
   end
-  local opened, err, code, pid = store.open({ path = path })
-  if opened then
-    host.store = opened
-    host.keeper = spending_store.new({ store = opened, clock = host.clock, warn = warn })
-    host.keeper:restore(host.ledger)
-    return true
-  elseif code == "ELOCKED" then
+  host.keeper = store_keeper.new({ path = path, parts = { host.spending, host.state },
+    clock = host.clock, telemetry = host.telemetry, warn = warn })
+  local opened, _, _, pid = host.keeper:open()
+  if not opened then
     warn(("the store %s belongs to a running beamlens%s: stop that one, or give this one a store "
       .. "of its own with --store FILE (or none)"):format(path, pid ~= 0 and ", pid " .. pid or ""))
-    return false
   end
-  warn(("the store %s: %s; spending is kept in memory alone"):format(path, err))
-  return true
+  return opened
 end
 
 local function close_store(host)
-  if host.store then
+  host.state:close()
+  if host.keeper then
     host.keeper:flush(FLUSH_MS)
-    host.store:close()
+    host.keeper:close()
   end
 end
 
@@ -286,6 +285,9 @@ local function run(opts, session)
       return host.app:extent()
     end })
   core.set_error_hook(warn)
+  if host.keeper then
+    host.keeper:start()
+  end
   local release_signals = handle_signals(host)
   for _, line in ipairs(host.log and host.app:introduction() or {}) do
     host.log:write(nil, line)
@@ -313,6 +315,7 @@ local function run(opts, session)
       host:stop("iterations")
     end,
   })
+  host.state:settle(host.app)
   if not reason then
     host.stopping:wait(opts["for"] or (only_shows and SHOW_WITHIN_MS))
     reason = reason or "time is over"

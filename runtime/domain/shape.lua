@@ -151,6 +151,7 @@ local check_rule = record({
   severity = { check = fields.word_of(SEVERITIES) },
   hold = { check = fields.duration },
   clear_hold = { check = fields.duration },
+  looks_back = { check = fields.duration },
   when = { check = func, required = true },
   subject = { check = text },
   left_to = { check = fields.name },

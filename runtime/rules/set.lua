@@ -6,7 +6,7 @@ local units = require("runtime.units")
 
 local M = {}
 
-local DEFAULT_HOLD = "60s"
+local DEFAULT_HOLD, DEFAULT_LOOK_BACK = "60s", "5m"
 
 ---@class rule_set.Rule
 ---@field type string
@@ -14,6 +14,7 @@ local DEFAULT_HOLD = "60s"
 ---@field forced_severity? string The policy's; findings have no say then.
 ---@field hold_ms number
 ---@field clear_hold_ms number
+---@field looks_back_s number How much history it needs before it can find anything.
 ---@field when fun(history, node, held): table|nil
 ---@field subject? string Of a finding that names none. Default: the node.
 ---@field left_to? string A domain that has this rule, too: asked only where no watcher of it is.
@@ -40,6 +41,7 @@ local function read_rule(rule, change)
     forced_severity = change.severity,
     hold_ms = hold_ms(change.hold_ms or rule.hold_ms, rule.hold),
     clear_hold_ms = hold_ms(change.clear_hold_ms or rule.clear_hold_ms, rule.clear_hold),
+    looks_back_s = hold_ms(nil, rule.looks_back or DEFAULT_LOOK_BACK) / 1000,
     when = rule.when,
     subject = rule.subject,
     left_to = rule.left_to,

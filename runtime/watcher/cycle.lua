@@ -212,6 +212,7 @@ local function run_tool(self, name, args, call)
     reason = args.reason })
   if call.source == "model" then
     watcher.journal:add({ at_ms = watcher.clock.wall_ms(), tool = name, args = args })
+    watcher:changed()
   end
   local ok, result, info = async.pcall(tools.get(name).handler, watcher, args, call)
   local took = { duration = watcher.clock.now_ms() - started_ms }

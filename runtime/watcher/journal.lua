@@ -38,6 +38,10 @@ local WHAT = {
 local Journal = {}
 local journal_mt = { __index = Journal }
 
+local function is_text_or_nil(value)
+  return value == nil or type(value) == "string"
+end
+
 --- Creates an empty journal.
 ---@return journal.Journal
 function M.new()
@@ -59,6 +63,28 @@ end
 ---@return journal.Entry[]
 function Journal:list()
   return self.entries
+end
+
+--- True for what `list` gives.
+---@param kept any
+---@return boolean
+function M.is_list(kept)
+  if type(kept) ~= "table" then
+    return false
+  end
+  for _, entry in ipairs(kept) do
+    if type(entry) ~= "table" or type(entry.at_ms) ~= "number" or type(entry.tool) ~= "string"
+      or not is_text_or_nil(entry.what) or not is_text_or_nil(entry.reason) then
+      return false
+    end
+  end
+  return true
+end
+
+--- Goes on after these entries.
+---@param entries journal.Entry[]
+function Journal:restore(entries)
+  self.entries = entries
 end
 
 --- The last entries as lines, oldest first; times are UTC.

@@ -29,6 +29,37 @@ function M.begin(watcher, opts)
   return self
 end
 
+--- What of a pause outlives a restart of the host.
+---@param pause pause.Pause|false|nil
+---@return table?
+function M.export(pause)
+  return pause and { by = pause.by, reason = pause.reason, since_ms = pause.since_ms,
+    until_ms = pause.until_ms } or nil
+end
+
+--- True for what `export` gives.
+---@param kept any
+---@return boolean
+function M.is_kept(kept)
+  return kept == nil or type(kept) == "table" and type(kept.by) == "string"
+    and type(kept.reason) == "string" and type(kept.since_ms) == "number"
+    and (kept.until_ms == nil or type(kept.until_ms) == "number")
+end
+
+--- The pause that goes on after a restart: what was left of it counts from now.
+---@param kept? table Of `export`.
+---@param clock clock.Clock
+---@return pause.Pause|false
+function M.restore(kept, clock)
+  if not kept then
+    return false
+  end
+  local now_ms = clock.now_ms()
+  return { by = kept.by, reason = kept.reason, since_ms = kept.since_ms, until_ms = kept.until_ms,
+    began_ms = now_ms,
+    ends_ms = kept.until_ms and now_ms + math.max(0, kept.until_ms - clock.wall_ms()) }
+end
+
 --- Tells of the end of a pause.
 ---@param watcher watcher.Watcher
 ---@param pause pause.Pause

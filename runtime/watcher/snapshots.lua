@@ -11,6 +11,7 @@ local M = {}
 ---@field data table
 
 ---@class snapshots.Store
+---@field on_change fun(id: string) Called when one was added or dropped.
 local Store = {}
 local store_mt = { __index = Store }
 
@@ -19,7 +20,8 @@ local store_mt = { __index = Store }
 ---@return snapshots.Store
 function M.new(opts)
   assert(type(opts.limit) == "number" and opts.limit >= 1, "limit must be at least 1")
-  return setmetatable({ limit = opts.limit, list = {}, by_id = {}, pinned = {} }, store_mt)
+  return setmetatable({ limit = opts.limit, list = {}, by_id = {}, pinned = {},
+    on_change = function() end }, store_mt)
 end
 
 local function drop_oldest(self)
@@ -28,7 +30,9 @@ local function drop_oldest(self)
     if self.pinned[self.list[i].id] then
       i = i + 1
     else
-      self.by_id[table.remove(self.list, i).id] = nil
+      local gone = table.remove(self.list, i)
+      self.by_id[gone.id] = nil
+      self.on_change(gone.id)
     end
   end
 end
@@ -44,8 +48,19 @@ function Store:add(sample)
   local snapshot = { id = sample.id, captured_at = sample.at_ms, data = sample.data }
   self.by_id[snapshot.id] = snapshot
   self.list[#self.list + 1] = snapshot
+  self.on_change(snapshot.id)
   drop_oldest(self)
   return snapshot
+end
+
+--- Takes over snapshots of before a restart, oldest first. To be called before any is added.
+---@param list snapshots.Snapshot[]
+function Store:restore(list)
+  for _, snapshot in ipairs(list) do
+    self.by_id[snapshot.id] = snapshot
+    self.list[#self.list + 1] = snapshot
+  end
+  drop_oldest(self)
 end
 
 --- The snapshot with this id.
