@@ -11,6 +11,11 @@
 #define CURL_API_FUNCTIONS(X) \
   X(global_init)              \
   X(version)                  \
+  X(free)                     \
+  X(url)                      \
+  X(url_set)                  \
+  X(url_get)                  \
+  X(url_cleanup)              \
   X(slist_append)             \
   X(slist_free_all)           \
   X(easy_init)                \

@@ -5,18 +5,16 @@
 
 #include "dist.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "resolver.h"
 
 #define MAX_ADDRESSES 8
 #define NEXT_AFTER_MS 250
 
-// Requests outlive the Dial when it is cancelled: `dial` is NULL then.
-typedef struct Resolve {
-  uv_getaddrinfo_t req;
-  Dial *dial; // borrowed
-} Resolve;
-
+// A request outlives the Dial when it is cancelled: `dial` is NULL then.
 typedef struct Attempt {
   uv_connect_t req;
   Dial *dial; // borrowed
@@ -28,7 +26,7 @@ struct Dial {
   int port;
   DialDone done;
   void *data;
-  Resolve *resolve;  // freed by its callback
+  NameAsk ask;       // while the host's addresses are looked up
   uv_timer_t *timer; // owned; starts the next attempt, or reports an early failure
   struct sockaddr_storage addresses[MAX_ADDRESSES];
   int count;
@@ -53,10 +51,7 @@ void dist_close_handle(uv_handle_t *handle)
 
 void dial_cancel(Dial *dial)
 {
-  if (dial->resolve) {
-    dial->resolve->dial = NULL;
-    uv_cancel((uv_req_t *)&dial->resolve->req);
-  }
+  resolver_cancel(&dial->ask);
   for (int i = 0; i < dial->next; i++) {
     if (dial->attempts[i]) {
       dial->attempts[i]->dial = NULL;
@@ -69,7 +64,7 @@ void dial_cancel(Dial *dial)
 
 bool dial_is_resolving(const Dial *dial)
 {
-  return dial->resolve != NULL;
+  return dial->ask.lookup != NULL;
 }
 
 static void finish(Dial *dial, int status, uv_tcp_t *tcp)
@@ -160,29 +155,26 @@ static void try_next(Dial *dial)
   }
 }
 
-static void on_resolved(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
+static void on_name(NameAsk *ask, const struct addrinfo *found, int status)
 {
-  Dial *dial = ((Resolve *)req)->dial;
-  free(req);
-  if (dial) {
-    dial->resolve = NULL;
-    dial->status = status != 0 ? status : UV_EAI_NONAME;
-    for (struct addrinfo *a = found; a && dial->count < MAX_ADDRESSES; a = a->ai_next) {
-      if (a->ai_family == AF_INET) {
-        ((struct sockaddr_in *)a->ai_addr)->sin_port = htons((uint16_t)dial->port);
-      } else if (a->ai_family == AF_INET6) {
-        ((struct sockaddr_in6 *)a->ai_addr)->sin6_port = htons((uint16_t)dial->port);
-      } else {
-        continue;
-      }
-      memcpy(&dial->addresses[dial->count++], a->ai_addr, a->ai_addrlen);
+  Dial *dial = (Dial *)((char *)ask - offsetof(Dial, ask));
+  dial->status = status != 0 ? status : UV_EAI_NONAME;
+  for (const struct addrinfo *a = found; a && dial->count < MAX_ADDRESSES; a = a->ai_next) {
+    if (a->ai_family != AF_INET && a->ai_family != AF_INET6) {
+      continue;
     }
-    try_next(dial);
+    struct sockaddr_storage *address = &dial->addresses[dial->count++];
+    memcpy(address, a->ai_addr, a->ai_addrlen);
+    if (a->ai_family == AF_INET) {
+      ((struct sockaddr_in *)address)->sin_port = htons((uint16_t)dial->port);
+    } else {
+      ((struct sockaddr_in6 *)address)->sin6_port = htons((uint16_t)dial->port);
+    }
   }
-  uv_freeaddrinfo(found);
+  try_next(dial);
 }
 
-// Numeric addresses need no thread. Else asks the resolver. Returns uv's code.
+// Numeric addresses need no lookup. Returns uv's code.
 static int resolve_start(Dial *dial, const char *host)
 {
   if (uv_ip4_addr(host, dial->port, (struct sockaddr_in *)&dial->addresses[0]) == 0 ||
@@ -190,19 +182,8 @@ static int resolve_start(Dial *dial, const char *host)
     dial->count = 1;
     return uv_timer_start(dial->timer, on_timer, 0, 0);
   }
-  Resolve *resolve = calloc(1, sizeof(*resolve));
-  if (!resolve) {
-    return UV_ENOMEM;
-  }
-  struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-  resolve->dial = dial;
-  int status = uv_getaddrinfo(dial->loop, &resolve->req, on_resolved, host, NULL, &hints);
-  if (status != 0) {
-    free(resolve);
-    return status;
-  }
-  dial->resolve = resolve;
-  return 0;
+  dial->ask.done = on_name;
+  return resolver_ask(dial->loop, &dial->ask, host) ? 0 : UV_ENOMEM;
 }
 
 Dial *dial_start(uv_loop_t *loop, const char *host, int port, DialDone done, void *data)

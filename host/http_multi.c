@@ -7,6 +7,7 @@
 typedef struct Socket {
   uv_poll_t poll;
   curl_socket_t fd;
+  int events;       // what curl waits for
   HttpMulti *multi; // borrowed
 } Socket;
 
@@ -22,13 +23,19 @@ static void turn(HttpMulti *m, curl_socket_t fd, int events)
   m->after_turn(m);
 }
 
+// libuv stops at a socket's error and tells of nothing else. So curl is to look for itself: it
+// still reads what came before a reset, as servers send one that refuse a request without reading
+// it.
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
   Socket *s = poll->data;
-  int flags = status < 0 ? CURL_CSELECT_ERR : 0;
+  int flags = status < 0 ? CURL_CSELECT_IN | CURL_CSELECT_OUT : 0;
   flags |= (events & UV_READABLE) ? CURL_CSELECT_IN : 0;
   flags |= (events & UV_WRITABLE) ? CURL_CSELECT_OUT : 0;
   turn(s->multi, s->fd, flags);
+  if (status < 0 && !uv_is_closing((uv_handle_t *)poll)) {
+    uv_poll_start(poll, s->events, on_poll);
+  }
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -95,9 +102,9 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *arg, voi
       return -1;
     }
   }
-  int events = (what & CURL_POLL_IN) ? UV_READABLE : 0;
-  events |= (what & CURL_POLL_OUT) ? UV_WRITABLE : 0;
-  return uv_poll_start(&s->poll, events, on_poll) == 0 ? 0 : -1;
+  s->events = (what & CURL_POLL_IN) ? UV_READABLE : 0;
+  s->events |= (what & CURL_POLL_OUT) ? UV_WRITABLE : 0;
+  return uv_poll_start(&s->poll, s->events, on_poll) == 0 ? 0 : -1;
 }
 
 bool http_multi_open(HttpMulti *m, const char **err)

@@ -5,6 +5,7 @@
 #include "http_transfer.h"
 
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -86,7 +87,7 @@ static curl_off_t uploaded(const Transfer *t)
 
 static void on_deadline(uv_timer_t *timer);
 
-// Sets the timer to the nearer of both deadlines.
+// Sets the timer to the nearest deadline.
 static void arm(Transfer *t)
 {
   uint64_t now = uv_now(t->multi->loop);
@@ -94,7 +95,96 @@ static void arm(Transfer *t)
   if (t->total_at_ms && t->total_at_ms < at) {
     at = t->total_at_ms;
   }
+  if (t->ask.lookup && t->started_at_ms + t->name_ms < at) {
+    at = t->started_at_ms + t->name_ms;
+  }
   uv_timer_start(t->timer, on_deadline, at > now ? at - now : 0, 0);
+}
+
+// Tells curl the addresses of this attempt.
+static bool set_addresses(Transfer *t, const struct addrinfo *found)
+{
+  const CurlApi *curl = t->multi->curl;
+  char entry[512], next[512];
+  http_route_entry(&t->route, found, t->attempt, entry, sizeof(entry));
+  t->has_more = http_route_entry(&t->route, found, t->attempt + 1, next, sizeof(next));
+  struct curl_slist *addresses = curl->slist_append(NULL, entry);
+  bool ok = addresses && curl->easy_setopt(t->easy, CURLOPT_RESOLVE, addresses) == CURLE_OK;
+  curl->slist_free_all(t->addresses);
+  t->addresses = addresses;
+  if (!ok) {
+    fail(t, "ENOMEM", "not enough memory");
+  }
+  return ok;
+}
+
+// Gives the request to curl. The time for name, connection and TLS is one, and an address gets half
+// of what is left while there are others.
+static bool begin(Transfer *t, const struct addrinfo *found)
+{
+  const char *err = NULL;
+  if (found && !set_addresses(t, found)) {
+    return false;
+  }
+  t->waited_ms = uv_now(t->multi->loop) - t->started_at_ms;
+  uint64_t left = t->connect_ms > t->waited_ms ? t->connect_ms - t->waited_ms : 1;
+  left = t->has_more && left > 1 ? left / 2 : left;
+  t->multi->curl->easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)left);
+  t->added = http_multi_add(t->multi, t->easy, &err);
+  if (!t->added) {
+    fail(t, "EHTTP", err);
+  }
+  return t->added;
+}
+
+// Begins anew with the host's next addresses, if it was these that failed. curl has a list of them
+// as well, but once one has swallowed everything it comes to the next when the time is over.
+static bool try_next(Transfer *t, CURLcode result)
+{
+  curl_off_t tcp_us = 0;
+  t->multi->curl->easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &tcp_us);
+  bool unconnected =
+      result == CURLE_COULDNT_CONNECT || (result == CURLE_OPERATION_TIMEDOUT && tcp_us == 0);
+  const struct addrinfo *found =
+      t->has_more && unconnected ? resolver_known(t->route.host, true) : NULL;
+  if (!found) {
+    return false;
+  }
+  http_multi_remove(t->multi, t->easy);
+  t->added = false;
+  t->attempt++;
+  begin(t, found);
+  return true;
+}
+
+static void on_name(NameAsk *ask, const struct addrinfo *found, int status)
+{
+  Transfer *t = (Transfer *)((char *)ask - offsetof(Transfer, ask));
+  if (!found) {
+    char text[128];
+    snprintf(text, sizeof(text), "the host has no address: %s", uv_strerror(status));
+    fail(t, "EHOST", text);
+  }
+  if (!found || !begin(t, found)) {
+    t->multi->after_turn(t->multi);
+  }
+}
+
+// The addresses have not come in time. Where the host had others, they may still be good.
+static void on_name_late(Transfer *t)
+{
+  const struct addrinfo *found = resolver_known(t->route.host, true);
+  if (found) {
+    resolver_cancel(&t->ask);
+    begin(t, found);
+  } else if (t->name_ms < t->connect_ms) {
+    t->name_ms = t->connect_ms;
+  } else {
+    char text[80];
+    snprintf(text, sizeof(text), "no name server gave the host's address within %llu ms",
+             (unsigned long long)t->connect_ms);
+    fail(t, "ETIMEDOUT", text);
+  }
 }
 
 static void on_deadline(uv_timer_t *timer)
@@ -114,26 +204,14 @@ static void on_deadline(uv_timer_t *timer)
     snprintf(text, sizeof(text), "the server sent nothing for %llu ms",
              (unsigned long long)t->idle_ms);
     fail(t, "ETIMEDOUT", text);
+  } else if (t->ask.lookup && now >= t->started_at_ms + t->name_ms) {
+    on_name_late(t);
+  }
+  if (t->ended) {
+    t->multi->after_turn(t->multi);
   } else {
     arm(t);
-    return;
   }
-  t->multi->after_turn(t->multi);
-}
-
-// What no proxy can reach for us: this machine, and the cloud's servers beside it. Before the
-// user's own list.
-static void no_proxy_list(char *list, size_t size)
-{
-  const char *own = getenv("no_proxy");
-  own = own ? own : getenv("NO_PROXY");
-  if (own && strcmp(own, "*") == 0) {
-    snprintf(list, size, "*");
-    return;
-  }
-  snprintf(list, size,
-           "localhost,127.0.0.1,127.0.0.0/8,::1,169.254.0.0/16,metadata.google.internal%s%s",
-           own ? "," : "", own ? own : "");
 }
 
 static void set_method(Transfer *t, const TransferOptions *options)
@@ -185,20 +263,20 @@ static bool set_options(Transfer *t, const TransferOptions *options)
 {
   const CurlApi *curl = t->multi->curl;
   CURL *easy = t->easy;
-  char no_proxy[2048];
-  no_proxy_list(no_proxy, sizeof(no_proxy));
   curl->easy_setopt(easy, CURLOPT_PRIVATE, t);
   curl->easy_setopt(easy, CURLOPT_ERRORBUFFER, t->curl_error);
   curl->easy_setopt(easy, CURLOPT_URL, options->url);
   curl->easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-  curl->easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // else a cancel joins the resolver's thread
-  curl->easy_setopt(easy, CURLOPT_NOPROXY, no_proxy);
+  // A name that is not looked up by us (a socks proxy's target) is by a thread of curl's, which a
+  // cancel would join.
+  curl->easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+  curl->easy_setopt(easy, CURLOPT_PROXY, t->route.proxy ? t->route.proxy : "");
+  curl->easy_setopt(easy, CURLOPT_NOPROXY, ""); // the route has seen to that
   curl->easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   // One request a minute gains nothing from streams over one connection.
   curl->easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
   curl->easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); // a redirect would carry the key away
   curl->easy_setopt(easy, CURLOPT_USERAGENT, "beamlens/" BEAMLENS_VERSION);
-  curl->easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, options->connect_timeout_ms);
   curl->easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   curl->easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head);
   curl->easy_setopt(easy, CURLOPT_HEADERDATA, t);
@@ -212,29 +290,40 @@ static bool set_options(Transfer *t, const TransferOptions *options)
   return curl->easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
 }
 
-static bool start(Transfer *t, const TransferOptions *options)
+// Everything but the request itself.
+static bool prepare(Transfer *t, const TransferOptions *options)
 {
-  const char *err = NULL;
-  t->easy = t->multi->curl->easy_init();
+  const CurlApi *curl = t->multi->curl;
   t->timer = malloc(sizeof(*t->timer));
-  if (!t->easy || !t->timer) {
-    free(t->timer);
-    t->timer = NULL;
+  if (t->timer) {
+    uv_timer_init(t->multi->loop, t->timer);
+    uv_handle_set_data((uv_handle_t *)t->timer, t);
+    t->easy = curl->easy_init();
+  }
+  if (!t->easy || !http_route_find(curl, options->url, &t->route)) {
     fail(t, "ENOMEM", "not enough memory");
     return false;
   }
-  uv_timer_init(t->multi->loop, t->timer);
-  uv_handle_set_data((uv_handle_t *)t->timer, t);
   if (!set_headers(t, t->headers) || !set_options(t, options)) {
     fail(t, "EHTTP", "this libcurl is too old");
     return false;
   }
-  t->added = http_multi_add(t->multi, t->easy, &err);
-  if (!t->added) {
-    fail(t, "EHTTP", err);
+  return true;
+}
+
+// With the addresses of the host, if it has a name, or as soon as they are known.
+static bool start(Transfer *t)
+{
+  const char *host = t->route.host;
+  const struct addrinfo *found = *host ? resolver_known(host, false) : NULL;
+  if (!*host || found) {
+    return begin(t, found);
+  }
+  t->ask.done = on_name;
+  if (!resolver_ask(t->multi->loop, &t->ask, host)) {
+    fail(t, "ENOMEM", "not enough memory");
     return false;
   }
-  arm(t);
   return true;
 }
 
@@ -243,11 +332,14 @@ bool transfer_start(Transfer *t, HttpMulti *m, const TransferOptions *options)
   *t = (Transfer){.multi = m, .headers = options->headers};
   t->max_body_bytes = options->max_body_bytes;
   t->idle_ms = (uint64_t)options->idle_timeout_ms;
+  t->connect_ms = (uint64_t)options->connect_timeout_ms;
+  t->name_ms = t->connect_ms / 2;
   uv_update_time(m->loop);
-  t->last_at_ms = uv_now(m->loop);
+  t->started_at_ms = t->last_at_ms = uv_now(m->loop);
   t->timeout_ms = options->timeout_ms;
   t->total_at_ms = options->timeout_ms ? t->last_at_ms + (uint64_t)options->timeout_ms : 0;
-  if (start(t, options)) {
+  if (prepare(t, options) && start(t)) {
+    arm(t);
     return true;
   }
   transfer_close(t);
@@ -308,6 +400,9 @@ void transfer_end(Transfer *t, CURLcode result)
   if (t->ended) {
     return; // one of our callbacks has said why
   }
+  if (result != CURLE_OK && try_next(t, result)) {
+    return;
+  }
   t->ended = true;
   if (result != CURLE_OK) {
     const char *text = t->curl_error[0] ? t->curl_error : t->multi->curl->easy_strerror(result);
@@ -331,8 +426,9 @@ void transfer_times(const Transfer *t, double *connect_ms, double *total_ms)
   curl->easy_getinfo(t->easy, CURLINFO_CONNECT_TIME_T, &tcp_us);
   curl->easy_getinfo(t->easy, CURLINFO_APPCONNECT_TIME_T, &tls_us);
   curl->easy_getinfo(t->easy, CURLINFO_TOTAL_TIME_T, &total_us);
-  *connect_ms = (double)(tls_us > 0 ? tls_us : tcp_us) / 1e3;
-  *total_ms = (double)total_us / 1e3;
+  double waited_ms = (double)t->waited_ms;
+  *connect_ms = tcp_us > 0 ? waited_ms + (double)(tls_us > 0 ? tls_us : tcp_us) / 1e3 : 0;
+  *total_ms = waited_ms + (double)total_us / 1e3;
 }
 
 static void on_timer_closed(uv_handle_t *handle)
@@ -342,6 +438,7 @@ static void on_timer_closed(uv_handle_t *handle)
 
 void transfer_close(Transfer *t)
 {
+  resolver_cancel(&t->ask);
   if (t->added) {
     http_multi_remove(t->multi, t->easy);
     t->added = false;
@@ -354,10 +451,10 @@ void transfer_close(Transfer *t)
     uv_close((uv_handle_t *)t->timer, on_timer_closed);
     t->timer = NULL;
   }
-  if (t->headers) {
-    t->multi->curl->slist_free_all(t->headers);
-    t->headers = NULL;
-  }
+  t->multi->curl->slist_free_all(t->headers);
+  t->multi->curl->slist_free_all(t->addresses);
+  t->headers = t->addresses = NULL;
+  http_route_free(&t->route);
 }
 
 void transfer_free_buffers(Transfer *t)

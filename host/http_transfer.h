@@ -5,6 +5,8 @@
 
 #include "byte_buffer.h"
 #include "http_multi.h"
+#include "http_route.h"
+#include "resolver.h"
 
 typedef struct TransferOptions {
   const char *url;    // all borrowed, and copied
@@ -24,6 +26,11 @@ typedef struct Transfer {
   CURL *easy;                       // owned; NULL once closed
   bool added;                       // to the multi handle
   struct curl_slist *headers;       // owned
+  struct curl_slist *addresses;     // owned; what curl is told of the host
+  HttpRoute route;                  // owned
+  NameAsk ask;                      // while the host's addresses are looked up
+  int attempt;                      // which of them are tried
+  bool has_more;                    // there are others
   uv_timer_t *timer;                // owned until closed
   ByteBuffer head;                  // the header lines of the answer, without the status line
   ByteBuffer body;                  // what has arrived of the body and was not taken
@@ -39,6 +46,10 @@ typedef struct Transfer {
   uint64_t idle_ms, last_at_ms; // loop time of the last byte
   long timeout_ms;
   uint64_t total_at_ms; // loop time of the deadline; 0: none
+  uint64_t started_at_ms;
+  uint64_t name_ms; // what the host's addresses may take, before old ones do
+  uint64_t connect_ms;
+  uint64_t waited_ms; // for the addresses
   curl_off_t uploaded;
 } Transfer;
 
@@ -46,7 +57,8 @@ typedef struct Transfer {
 // nothing is held. `t` must stay where it is until transfer_close().
 bool transfer_start(Transfer *t, HttpMulti *m, const TransferOptions *options);
 
-// Call after a turn of curl for the transfer whose handle it reports as done.
+// Call after a turn of curl for the transfer whose handle it reports as done. It may begin anew,
+// with another address of the host.
 void transfer_end(Transfer *t, CURLcode result);
 
 // The receiver wants no more of the body: the transfer has one more second to end by itself, so

@@ -1,5 +1,6 @@
 local anthropic_server = require("support.anthropic_server")
 local async = require("runtime.async")
+local ffi = require("ffi")
 local http = require("runtime.http")
 local native = require("host.http")
 local support = require("support")
@@ -15,6 +16,15 @@ local function with_server(opts, body)
       error(err, 0)
     end
   end)
+end
+
+ffi.cdef("int ioctl(int fd, unsigned long request, ...);")
+local FIONREAD = 0x541B
+
+local function unread_bytes(socket)
+  local count = ffi.new("int[1]")
+  assert(ffi.C.ioctl(socket:fileno(), FIONREAD, count) == 0)
+  return count[0]
 end
 
 local function ok_body(text, headers)
@@ -149,6 +159,64 @@ describe("http.request", function()
       end)
     end)
     assert.are.equal("2", answer.body)
+  end))
+
+  it("ignores a proxy for what no_proxy names", with_server({
+    on_request = function(request)
+      return { body = "to " .. request.path }
+    end,
+  }, function(server)
+    uv.os_setenv("http_proxy", server.url)
+    support.on_cleanup(function()
+      uv.os_unsetenv("http_proxy")
+      uv.os_unsetenv("no_proxy")
+    end)
+    local url = "http://240.0.0.7:1/" -- of no network
+    for _, case in ipairs({
+      { "", true }, { "240.0.0.8,example.com", true }, { "240.0.1.0/24", true },
+      { "0.0.7", true }, { "240.0.0.7", false }, { "a, 240.0.0.0/24", false },
+      { "240.1.0.0/15", false }, { "*", false },
+    }) do
+      uv.os_setenv("no_proxy", case[1])
+      local answer = http.request({ url = url, timeout_ms = 5000 })
+      assert.are.equal(case[2], answer ~= nil and answer.body == "to " .. url, case[1])
+    end
+    -- A name behind the proxy is the proxy's to find.
+    uv.os_setenv("no_proxy", "example,.sub.invalid")
+    for _, host in ipairs({ "a.invalid", "sub.invalid.test", "xsub.invalid" }) do
+      local named = ("http://%s/"):format(host)
+      assert.are.equal("to " .. named, assert(http.request({ url = named })).body)
+    end
+    for _, host in ipairs({ "sub.invalid", "a.sub.invalid", "A.SUB.INVALID." }) do
+      local named = ("http://%s/"):format(host)
+      local answer = http.request({ url = named, timeout_ms = 5000 })
+      assert.is_false(answer ~= nil and answer.body == "to " .. named)
+    end
+  end))
+
+  it("reads what a server has said before it resets the connection", support.async(function()
+    local listener, client = uv.new_tcp(), nil
+    support.on_cleanup(function()
+      listener:close()
+    end)
+    assert(listener:bind("127.0.0.1", 0))
+    assert(listener:listen(4, function()
+      client = uv.new_tcp()
+      listener:accept(client)
+    end))
+    local url = ("http://127.0.0.1:%d/"):format(listener:getsockname().port)
+    local task = async.spawn(function()
+      return http.request({ url = url, body = ("x"):rep(1000) })
+    end)
+    -- What has come and is not read when the socket closes, resets it.
+    support.wait_until(function()
+      return client and unread_bytes(client) > 1000
+    end)
+    client:try_write("HTTP/1.1 413 Too Much\r\ncontent-length: 3\r\n\r\nno!")
+    client:close()
+    local _, answer, err = task:join()
+    assert.are.equal(413, assert(answer, err).status)
+    assert.are.equal("no!", answer.body)
   end))
 
   describe("fails with", function()
