@@ -6,6 +6,7 @@
 --- whoever catches errors must use `async.pcall`, which lets it pass.
 
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -29,7 +30,7 @@ end
 --- The time of the monotonic clock in milliseconds, with fractions.
 ---@return number
 function M.now_ms()
-  return uv.hrtime() / 1e6
+  return world.now_ms()
 end
 
 local function finish(task, ok, ...)
@@ -147,7 +148,6 @@ function M.await(timeout_ms, start)
     settled = true
     task.abort = nil
     if timer then
-      timer:stop()
       timer:close()
     end
   end
@@ -174,8 +174,7 @@ function M.await(timeout_ms, start)
     resume(task, ...)
   end
   if timeout_ms then
-    timer = uv.new_timer()
-    timer:start(math.max(0, math.ceil(timeout_ms)), 0, function()
+    timer = world.timer(timeout_ms, function()
       if not settled then
         give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
       end

@@ -1,6 +1,6 @@
 --- The two clocks of the host. Parts take a clock as a parameter, so that specs can move it.
 
-local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -12,13 +12,8 @@ local M = {}
 ---@return clock.Clock
 function M.system()
   return {
-    now_ms = function()
-      return uv.hrtime() / 1e6
-    end,
-    wall_ms = function()
-      local s, us = uv.gettimeofday()
-      return s * 1000 + math.floor(us / 1000)
-    end,
+    now_ms = world.now_ms,
+    wall_ms = world.wall_ms,
   }
 end
 
