@@ -45,6 +45,8 @@ local app_mt = { __index = App }
 ---@field own_name? string
 ---@field epmd_port? integer
 ---@field beamlens table The public module, for users' files.
+---@field new_target? fun(opts: table): target.Target For specs. Default: runtime/target.lua's.
+---@field new_sweep? fun(opts: table): sweep.Sweep For specs. Default: runtime/sweep.lua's.
 ---@field cluster? { ask_ms?: number, leave_ms?: number, limit?: integer } See runtime/cluster.lua.
 
 --- Builds everything; nothing runs and nothing connects yet.

@@ -107,6 +107,7 @@ end
 
 local function start_timer(ms, fn)
   local timer = uv.new_timer()
+  uv.update_time() -- the loop's time is that of its last turn: the timer would end too early
   timer:start(ms, 0, fn)
   return timer
 end

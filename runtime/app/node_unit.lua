@@ -43,7 +43,7 @@ end
 
 function NodeUnit:build(policy)
   local host = self.host
-  self.target = target.new({
+  self.target = (host.new_target or target.new)({
     node = policy.address,
     cookie = host.cookie(policy.cookie_file),
     own_name = host.own_name,
@@ -51,7 +51,7 @@ function NodeUnit:build(policy)
     clock = host.clock,
     telemetry = host.telemetry,
   })
-  self.sweep = sweep.new({ target = self.target, clock = host.clock, parts = {},
+  self.sweep = (host.new_sweep or sweep.new)({ target = self.target, clock = host.clock, parts = {},
     min_interval_ms = math.max(MIN_SWEEP_MS, policy.sample_ms) })
   self.reachability = reachability.new({
     target = self.target,

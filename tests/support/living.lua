@@ -1,0 +1,132 @@
+-- The whole host over a node that is played, by time that jumps: app, nodes, units, detectors,
+-- watchers, tools, alerts, budgets, the client registry over real HTTP and the real sandbox.
+--
+--   local host = living.start({ recording = "pg", model = calm_model.start({ wait_ms = 1800000 }),
+--     watchers = { 'domain = "beam"' } })
+--   async.sleep(24 * 3600000)
+--   host.counts["llm.start"], host.node:restart(), host:spent()
+
+local alerts = require("runtime.alerts")
+local app = require("runtime.app")
+local beamlens = require("runtime.beamlens")
+local clients = require("runtime.clients")
+local clock = require("runtime.clock")
+local http = require("runtime.http")
+local jumping = require("support.jumping")
+local loader = require("runtime.loader")
+local played = require("support.played")
+local policy = require("runtime.policy")
+local sandbox = require("runtime.sandbox")
+local spending = require("runtime.spending")
+local support = require("support")
+local telemetry = require("runtime.telemetry")
+
+local M = {}
+
+local Host = {}
+local host_mt = { __index = Host }
+
+-- Requests and scripts take no time of the moved clock.
+local function stand_still_outside(time, box)
+  local request, exec = http.request, box.exec
+  http.request = function(...)
+    return time:outside(request, ...)
+  end
+  box.exec = function(...)
+    return time:outside(exec, ...)
+  end
+  support.on_cleanup(function()
+    http.request = request
+  end)
+end
+
+local function count_events(self)
+  self.counts, self.handlers, self.failures = {}, {}, {}
+  assert(self.telemetry:attach_many("living", telemetry.event_names(),
+    function(event, measurements, metadata)
+      local name = event:match("^beamlens%.(.*)")
+      self.counts[name] = (self.counts[name] or 0) + 1
+      if self.on_event then
+        self.on_event(name, measurements, metadata)
+      end
+    end))
+end
+
+local function registry_for(self, model)
+  return assert(clients.new({ telemetry = self.telemetry, clock = self.clock,
+    ledger = self.ledger,
+    config = { primary = "Main", clients = { { name = "Main", provider = "anthropic",
+      retry_policy = "DefaultRetry",
+      options = { model = "claude-haiku-4-5-20251001", base_url = model.url } } } },
+    env = function(name)
+      return name == "ANTHROPIC_API_KEY" and "k-0123456789" or nil
+    end }))
+end
+
+-- The policies, from a file beside the domains that read the recording.
+function Host:load()
+  local file = self.node.folder .. "/watchers/spec.lua"
+  local list, errors = policy.load(file, { env = function() end, node = self.node.name })
+  return assert(list, table.concat(errors or {}, "\n"))
+end
+
+local function new_app(self, model)
+  local box = sandbox.new({ telemetry = self.telemetry })
+  stand_still_outside(self.time, box)
+  local made, errors = app.new({
+    policies = self:load(), registry = registry_for(self, model),
+    loader = loader.new({ env = function() end }), sandbox = box, alerts = self.alerts,
+    telemetry = self.telemetry, clock = self.clock, ledger = self.ledger,
+    cookie = function()
+      return function() end
+    end,
+    new_target = function(opts)
+      return self.node:new_target(opts)
+    end,
+    new_sweep = function(opts)
+      return self.node:new_sweep(opts)
+    end,
+  })
+  return assert(made, table.concat(errors or {}, "\n"))
+end
+
+--- Starts a host; it ends with the case.
+---@param opts { recording: string, node?: integer, model: table, watchers: string[] } `watchers`:
+--- the inside of each one's table.
+function M.start(opts)
+  local self = setmetatable({ time = jumping.start() }, host_mt)
+  self.clock = clock.system()
+  self.node = played.new({ path = ("tests/recordings/%s.xz"):format(opts.recording),
+    node = opts.node })
+  local file = support.write_file(self.node.folder .. "/watchers/spec.lua",
+    ("return { { %s } }\n"):format(table.concat(opts.watchers, " }, { ")))
+  self.telemetry = telemetry.new({ on_handler_error = function(_, event, err)
+    error(event .. ": " .. err)
+  end })
+  package.loaded["beamlens"] = beamlens.new({ telemetry = self.telemetry, warn = error })
+  count_events(self)
+  self.ledger = spending.new({ clock = self.clock, telemetry = self.telemetry })
+  self.alerts = alerts.new({ telemetry = self.telemetry, clock = self.clock })
+  self.app = new_app(self, opts.model)
+  support.on_cleanup(function()
+    os.remove(file)
+    package.loaded["beamlens"] = nil
+  end)
+  self.app:start({ on_refused = error })
+  return self
+end
+
+--- Ends it; all that it had open is to be gone.
+---@async
+function Host:stop()
+  self.app:stop("spec")
+end
+
+--- What a watcher has spent since the start.
+---@param index? integer Default: 1.
+---@return { tokens: number, usd: number }
+function Host:spent(index)
+  return self.app.units[index or 1].watcher.account.total
+end
+
+return M
