@@ -221,7 +221,7 @@ static void set_method(Transfer *t, const TransferOptions *options)
   bool is_post = strcmp(method, "POST") == 0;
   if (options->body || is_post) {
     curl->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)options->body_len);
-    curl->easy_setopt(t->easy, CURLOPT_COPYPOSTFIELDS, options->body ? options->body : "");
+    curl->easy_setopt(t->easy, CURLOPT_POSTFIELDS, options->body ? options->body : "");
   } else if (strcmp(method, "HEAD") == 0) {
     curl->easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
   }

@@ -9,9 +9,9 @@
 #include "resolver.h"
 
 typedef struct TransferOptions {
-  const char *url;    // all borrowed, and copied
+  const char *url;    // all borrowed, and copied, but for the body
   const char *method; // NULL: GET, or POST with a body
-  const char *body;   // NULL: none
+  const char *body;   // NULL: none; must stay until transfer_close()
   size_t body_len;
   const char *ca_file;        // NULL: the system's
   struct curl_slist *headers; // owned: the transfer takes it, also when it cannot start

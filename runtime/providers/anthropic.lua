@@ -55,6 +55,7 @@ function M.new(options, env)
     model = options.model,
     url = base:gsub("/v1$", "") .. "/v1/messages",
     key = key,
+    tool_lists = shared.tool_lists(),
     token = not key and shared.key(env("ANTHROPIC_AUTH_TOKEN")) or nil,
   }, anthropic_mt)
 end
@@ -150,7 +151,7 @@ function Anthropic:body(request)
     top_p = options.top_p,
     top_k = options.top_k,
     system = { system },
-    tools = tools_of(request.tools),
+    tools = shared.tool_list(self.tool_lists, request.tools, tools_of),
     tool_choice = choice,
     messages = messages_of(request.messages, request.cache_to),
   }
