@@ -49,8 +49,8 @@ typedef struct Transfer {
   uint64_t started_at_ms;
   uint64_t name_ms; // what the host's addresses may take, before old ones do
   uint64_t connect_ms;
-  uint64_t waited_ms; // for the addresses
-  curl_off_t uploaded;
+  uint64_t waited_ms;               // for the addresses
+  curl_off_t uploaded, upload_size; // of the body
 } Transfer;
 
 // Starts a transfer. False, with a code and a text in t->code and t->error, when it cannot; then
