@@ -116,6 +116,26 @@ static void put_escape(CodecBuf *buf, unsigned char c)
   }
 }
 
+// How many bytes from here on stand for themselves, at least: most texts are such bytes, and eight
+// are looked at together.
+static size_t plain_run(const unsigned char *s, size_t len)
+{
+  const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+  size_t i = 0;
+  for (; len - i >= 8; i += 8) {
+    uint64_t w;
+    memcpy(&w, s + i, sizeof(w));
+    uint64_t quote = w ^ ones * '"', escape = w ^ ones * '\\';
+    // A top bit is set for a byte that is not ASCII, below a space, a quote or a backslash.
+    uint64_t odd =
+        w | ((w - ones * ' ') & ~w) | ((quote - ones) & ~quote) | ((escape - ones) & ~escape);
+    if (odd & tops) {
+      break;
+    }
+  }
+  return i;
+}
+
 bool codec_put_string(CodecBuf *buf, const char *text, size_t len)
 {
   const unsigned char *s = (const unsigned char *)text;
@@ -124,6 +144,10 @@ bool codec_put_string(CodecBuf *buf, const char *text, size_t len)
   size_t plain = 0; // bytes from here to i are to be copied as they are
   size_t i = 0;
   while (i < len && !buf->full) {
+    i += plain_run(s + i, len - i);
+    if (i == len) {
+      break;
+    }
     size_t n = utf8_length(s + i, len - i);
     if (n > 0 && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') {
       i += n;

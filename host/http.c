@@ -32,6 +32,7 @@ struct Request {
   Client *client;                      // borrowed; NULL once over
   Request *next, **link;               // in the client's list
   int self, on_done, on_head, on_data; // references
+  int body;                            // reference to its text, which curl sends from where it is
   bool head_given;
 };
 
@@ -54,6 +55,7 @@ static void request_close(lua_State *L, Request *r)
     host_unref(L, &r->on_done);
     host_unref(L, &r->on_head);
     host_unref(L, &r->on_data);
+    host_unref(L, &r->body);
     host_unref(L, &r->self);
   }
 }
@@ -306,7 +308,8 @@ static void check_method(lua_State *L, const char *method)
   }
 }
 
-static int callback_field(lua_State *L, const char *name)
+// A reference to a field of the options; LUA_NOREF where there is none.
+static int field_ref(lua_State *L, const char *name)
 {
   lua_getfield(L, 1, name);
   if (lua_isnil(L, -1)) {
@@ -316,7 +319,8 @@ static int callback_field(lua_State *L, const char *name)
   return host_ref(L);
 }
 
-// Takes the callbacks and puts the request, on top of the stack, into the client's list.
+// Takes the callbacks and the body, and puts the request, on top of the stack, into the client's
+// list.
 static void request_open(lua_State *L, Request *r, Client *client)
 {
   r->client = client;
@@ -328,8 +332,9 @@ static void request_open(lua_State *L, Request *r, Client *client)
   client->first = r;
   lua_pushvalue(L, -1);
   r->self = host_ref(L);
-  r->on_head = callback_field(L, "on_headers");
-  r->on_data = callback_field(L, "on_data");
+  r->on_head = field_ref(L, "on_headers");
+  r->on_data = field_ref(L, "on_data");
+  r->body = field_ref(L, "body");
   lua_pushvalue(L, 2);
   r->on_done = host_ref(L);
 }
@@ -385,8 +390,11 @@ static int l_request(lua_State *L)
   }
 
   Request *r = lua_newuserdata(L, sizeof(*r));
-  *r = (Request){
-      .self = LUA_NOREF, .on_done = LUA_NOREF, .on_head = LUA_NOREF, .on_data = LUA_NOREF};
+  *r = (Request){.self = LUA_NOREF,
+                 .on_done = LUA_NOREF,
+                 .on_head = LUA_NOREF,
+                 .on_data = LUA_NOREF,
+                 .body = LUA_NOREF};
   luaL_setmetatable(L, REQUEST_TYPE);
   lua_insert(L, -2);
   if (!copy_headers(L, client->multi.curl, &options.headers)) {

@@ -98,6 +98,10 @@ static void arm(Transfer *t)
   if (t->ask.lookup && t->started_at_ms + t->name_ms < at) {
     at = t->started_at_ms + t->name_ms;
   }
+  // Nothing tells when a piece of the body goes out: it has to be looked after.
+  if (t->uploaded < t->upload_size && now + t->idle_ms / 4 + 1 < at) {
+    at = now + t->idle_ms / 4 + 1;
+  }
   uv_timer_start(t->timer, on_deadline, at > now ? at - now : 0, 0);
 }
 
@@ -221,7 +225,7 @@ static void set_method(Transfer *t, const TransferOptions *options)
   bool is_post = strcmp(method, "POST") == 0;
   if (options->body || is_post) {
     curl->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)options->body_len);
-    curl->easy_setopt(t->easy, CURLOPT_COPYPOSTFIELDS, options->body ? options->body : "");
+    curl->easy_setopt(t->easy, CURLOPT_POSTFIELDS, options->body ? options->body : "");
   } else if (strcmp(method, "HEAD") == 0) {
     curl->easy_setopt(t->easy, CURLOPT_NOBODY, 1L);
   }
@@ -332,6 +336,7 @@ bool transfer_start(Transfer *t, HttpMulti *m, const TransferOptions *options)
   *t = (Transfer){.multi = m, .headers = options->headers};
   t->max_body_bytes = options->max_body_bytes;
   t->idle_ms = (uint64_t)options->idle_timeout_ms;
+  t->upload_size = options->body ? (curl_off_t)options->body_len : 0;
   t->connect_ms = (uint64_t)options->connect_timeout_ms;
   t->name_ms = t->connect_ms / 2;
   uv_update_time(m->loop);

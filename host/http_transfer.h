@@ -9,9 +9,9 @@
 #include "resolver.h"
 
 typedef struct TransferOptions {
-  const char *url;    // all borrowed, and copied
+  const char *url;    // all borrowed, and copied, but for the body
   const char *method; // NULL: GET, or POST with a body
-  const char *body;   // NULL: none
+  const char *body;   // NULL: none; must stay until transfer_close()
   size_t body_len;
   const char *ca_file;        // NULL: the system's
   struct curl_slist *headers; // owned: the transfer takes it, also when it cannot start
@@ -49,8 +49,8 @@ typedef struct Transfer {
   uint64_t started_at_ms;
   uint64_t name_ms; // what the host's addresses may take, before old ones do
   uint64_t connect_ms;
-  uint64_t waited_ms; // for the addresses
-  curl_off_t uploaded;
+  uint64_t waited_ms;               // for the addresses
+  curl_off_t uploaded, upload_size; // of the body
 } Transfer;
 
 // Starts a transfer. False, with a code and a text in t->code and t->error, when it cannot; then

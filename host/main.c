@@ -83,7 +83,6 @@ static int run_dry(uv_loop_t *loop)
   static uv_timer_t limit;
   uv_timer_init(loop, &limit);
   uv_timer_start(&limit, on_too_late, SETTLE_MS, 0);
-  uv_unref((uv_handle_t *)&limit);
   while (open_handles(loop) > 1 && uv_is_active((uv_handle_t *)&limit)) {
     uv_run(loop, UV_RUN_ONCE);
   }

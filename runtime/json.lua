@@ -26,6 +26,44 @@ function M.encode(value)
   return (native.encode(value))
 end
 
+-- Texts of tables that do not change any more.
+local once = setmetatable({}, { __mode = "k" })
+
+--- Encodes a table that does not change any more: the text is remembered as long as the table lives.
+---@param value table
+---@return string text
+function M.encode_once(value)
+  local text = once[value]
+  if not text then
+    text = M.encode(value)
+    once[value] = text
+  end
+  return text
+end
+
+--- Encodes an object like `encode`, but takes the texts of those of its values that `encode_once`
+--- remembers.
+---@param object table Without a metatable.
+---@return string text
+function M.encode_parts(object)
+  local keys = {}
+  for key in pairs(object) do
+    if type(key) ~= "string" then
+      return M.encode(object)
+    end
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
+  local pieces = { "{" }
+  for i, key in ipairs(keys) do
+    local value, at = object[key], 4 * i - 2
+    pieces[at], pieces[at + 1] = i > 1 and "," or "", M.encode(key)
+    pieces[at + 2], pieces[at + 3] = ":", once[value] or M.encode(value)
+  end
+  pieces[#pieces + 1] = "}"
+  return table.concat(pieces)
+end
+
 --- Encodes a value that must survive: functions, userdata, cycles, keys that are tables and more
 --- than 128 levels are errors. Text and numbers are treated as by `encode`.
 ---@param value any

@@ -24,6 +24,32 @@ describe("json.encode", function()
     end
   end)
 
+  it("escapes a character alike wherever it stands", function()
+    local escaped = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\0"] = "\\u0000",
+      ["\31"] = "\\u001f", [" "] = " ", ["!"] = "!", ["#"] = "#", ["["] = "[", ["]"] = "]",
+      ["\127"] = "\127", ["é"] = "é", ["\255"] = "\239\191\189", ["\128"] = "\239\191\189" }
+    for character, text in pairs(escaped) do
+      for before = 0, 17 do
+        for after = 0, 9 do
+          local lead, tail = ("a"):rep(before), ("~"):rep(after)
+          assert.are.equal('"' .. lead .. text .. tail .. '"',
+            (json.encode(lead .. character .. tail)))
+        end
+      end
+    end
+  end)
+
+  it("prints an object by parts as it does in one piece", function()
+    local kept = { "b", { a = 1 } }
+    local object = { z = kept, a = 1, m = json.null, ['quo"te'] = "x", l = json.array({}),
+      o = json.object({}), t = { nested = kept }, f = false }
+    local whole = json.encode(object)
+    assert.are.equal(whole, json.encode_parts(object))
+    assert.are.equal('["b",{"a":1}]', json.encode_once(kept))
+    assert.are.equal(whole, json.encode_parts(object))
+    assert.are.equal(json.encode({ 1, 2 }), json.encode_parts({ 1, 2 }))
+  end)
+
   it("says what it replaced", function()
     local cyclic = {}
     cyclic.self = cyclic

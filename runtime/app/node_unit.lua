@@ -2,6 +2,7 @@
 --- once for all its watchers, and a unit per watcher. Watchers whose domain watches no node share
 --- one of these by their label; it has neither connection nor sweep nor reachability.
 
+local async = require("runtime.async")
 local reachability = require("runtime.reachability")
 local sweep = require("runtime.sweep")
 local target = require("runtime.target")
@@ -11,6 +12,9 @@ local M = {}
 
 -- A pass itself takes a second, in which it measures rates.
 local MIN_SWEEP_MS = 2000
+
+-- How long a turn of the loop may start watchers.
+local START_TURN_MS = 10
 
 -- The watchers of one node take their first samples one after the other, and all watchers of the
 -- host their second ones at different times.
@@ -89,8 +93,9 @@ function NodeUnit:watches(domain)
 end
 
 local function spread(policy, index)
+  local delay_ms, latest_ms = (index - 1) * BETWEEN_WATCHERS_MS, policy.sample_ms * LATEST_SHARE
   return {
-    delay_ms = math.min((index - 1) * BETWEEN_WATCHERS_MS, policy.sample_ms * LATEST_SHARE),
+    delay_ms = delay_ms <= latest_ms and delay_ms or math.random() * latest_ms,
     early_ms = math.random() * policy.sample_ms * EARLIEST_SHARE,
   }
 end
@@ -166,6 +171,21 @@ function NodeUnit:last_snapshots()
   return snapshots
 end
 
+-- Starts the watchers, a few in each turn of the loop: a prompt takes a millisecond to render.
+local function start_units(self, units)
+  local turn_ms = async.now_ms()
+  for _, one in ipairs(units) do
+    if self.is_over then
+      return
+    end
+    one:start()
+    if async.now_ms() - turn_ms > START_TURN_MS then
+      async.sleep(1)
+      turn_ms = async.now_ms()
+    end
+  end
+end
+
 --- Connects, and starts all that watches the node. Does nothing after a stop.
 function NodeUnit:start()
   if self.is_running or self.is_over then
@@ -180,9 +200,13 @@ function NodeUnit:start()
     self.reachability:start()
     self.sweep:start()
   end
-  for _, one in ipairs(self.units) do
-    one:start()
+  local units = {} -- those that are added later start by themselves
+  for i, one in ipairs(self.units) do
+    units[i] = one
   end
+  async.spawn(function()
+    start_units(self, units)
+  end, { name = "start watchers of " .. self.name, detached = true })
 end
 
 --- Ends all of it. Firing alerts stay, unless the node has left.

@@ -57,6 +57,7 @@ function M.new(options, env)
     url = base:gsub("/v1$", "") .. "/v1/messages",
     tool_choice = options.tool_choice or (shared.thinks_always(options.model) and "auto" or "any"),
     key = key,
+    tool_lists = shared.tool_lists(),
     token = not key and shared.key(env("ANTHROPIC_AUTH_TOKEN")) or nil,
   }, anthropic_mt)
 end
@@ -154,7 +155,7 @@ function Anthropic:body(request)
     top_p = options.top_p,
     top_k = options.top_k,
     system = { system },
-    tools = tools_of(request.tools),
+    tools = shared.tool_list(self.tool_lists, request.tools, tools_of),
     tool_choice = choice,
     messages = messages_of(request.messages, request.cache_to),
   }

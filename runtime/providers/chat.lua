@@ -77,6 +77,7 @@ function M.new(opts)
     headers = opts.headers or {},
     dialect = dialect,
     reports_cost = opts.reports_cost,
+    tool_lists = shared.tool_lists(),
   }, chat_mt)
 end
 
@@ -146,20 +147,35 @@ function Chat:messages(request)
   return messages
 end
 
--- Where no tool can be forced by its name, it is the only one that is offered.
-function Chat:add_tools(body, request)
-  local dialect, list = self.dialect, {}
-  local by_name = dialect.named and (dialect.tool_choice == "required"
-    or dialect.tool_choice == "any")
-  for _, tool in ipairs(request.tools) do
-    if by_name or not request.force or tool.name == request.force then
-      list[#list + 1] = { type = "function", ["function"] = {
-        name = tool.name,
-        description = tool.description,
-        parameters = tool.schema,
-      } }
+local function functions_of(tools)
+  local list = {}
+  for i, tool in ipairs(tools) do
+    list[i] = { type = "function", ["function"] = {
+      name = tool.name,
+      description = tool.description,
+      parameters = tool.schema,
+    } }
+  end
+  return list
+end
+
+local function only(tools, name)
+  for _, tool in ipairs(tools) do
+    if tool.name == name then
+      return { tool }
     end
   end
+  return {}
+end
+
+-- Where no tool can be forced by its name, it is the only one that is offered.
+function Chat:add_tools(body, request)
+  local dialect = self.dialect
+  local by_name = dialect.named and (dialect.tool_choice == "required"
+    or dialect.tool_choice == "any")
+  local list = (by_name or not request.force)
+    and shared.tool_list(self.tool_lists, request.tools, functions_of)
+    or functions_of(only(request.tools, request.force))
   if #list == 0 then
     return
   end

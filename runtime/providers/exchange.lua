@@ -133,7 +133,7 @@ local function ask(provider, request, deadline, wall_ms)
   if not call then
     return clean(failure, provider)
   end
-  call.text = json.encode(call.body)
+  call.text = json.encode_parts(call.body)
   if provider.authorize then
     local ok, why = provider:authorize(call, deadline:left_ms(), wall_ms)
     if not ok then

@@ -101,6 +101,27 @@ function M.with_extra(body, extra)
   return body
 end
 
+--- A provider's list of tools, built and encoded once for each table of tools.
+---@param lists table<table, table> The provider's own, with weak keys.
+---@param tools table[]
+---@param build fun(tools: table[]): table
+---@return table
+function M.tool_list(lists, tools, build)
+  local list = lists[tools]
+  if not list then
+    list = build(tools)
+    json.encode_once(list)
+    lists[tools] = list
+  end
+  return list
+end
+
+--- For `tool_list`.
+---@return table<table, table>
+function M.tool_lists()
+  return setmetatable({}, { __mode = "k" })
+end
+
 --- Copies the counts that a provider reports under its own names. Counts of a stream are
 --- cumulative: each new one replaces the one before.
 ---@param reported any

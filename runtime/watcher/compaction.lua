@@ -67,7 +67,7 @@ end
 ---@param talk conversation.Conversation
 ---@return number tokens
 function M.estimate(request, talk)
-  return (#request.system + #json.encode(request.tools) + talk:bytes()) / BYTES_PER_TOKEN
+  return (#request.system + #json.encode_once(request.tools) + talk:bytes()) / BYTES_PER_TOKEN
 end
 
 -- The ids of kept snapshots that the messages name, in their order.

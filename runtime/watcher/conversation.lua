@@ -174,7 +174,7 @@ function Conversation:bytes()
   for _, message in ipairs(self.list) do
     total = total + #(message.text or "")
     if message.call then
-      total = total + #json.encode(message.call.args)
+      total = total + #json.encode_once(message.call.args)
     end
   end
   return total
