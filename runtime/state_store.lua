@@ -128,11 +128,18 @@ end
 
 function State:snapshot_row(key)
   local parts = tables.parts(key)
-  for _, snapshot in ipairs(snapshots_of(self, tables.key(unpack(parts, 1, 3)))) do
-    if snapshot.id == parts[4] then
-      parts[5], parts[6] = snapshot.captured_at, json.encode(json.object(snapshot.data))
-      return parts
+  local owner = tables.key(unpack(parts, 1, 3))
+  local unit, found = self.units[owner], nil
+  if unit then
+    found = unit.watcher.snapshots:get(parts[4])
+  else
+    for _, snapshot in ipairs(snapshots_of(self, owner)) do
+      found = snapshot.id == parts[4] and snapshot or found
     end
+  end
+  if found then
+    parts[5], parts[6] = found.captured_at, json.encode(found.data)
+    return parts
   end
 end
 
@@ -270,6 +277,13 @@ function State:forget(unit)
   drop(self, key_of(unit.meta))
 end
 
+--- Forgets a node that is watched no more.
+---@param name string
+function State:forget_node(name)
+  self.of_node[name], self.creations[name] = nil, nil
+  self:note(self.changed.nodes, name, STATE_MS)
+end
+
 -- Whether what belongs to this watcher has an owner: "kept", "awaited" as of a cluster's member
 -- that may be found again, or "gone".
 local function fate(app, meta)
@@ -305,6 +319,11 @@ local function end_ownerless(self, awaits)
     local name, node, domain = unpack(tables.parts(key))
     if not self.units[key] and ends({ watcher = name, node = node, domain = domain }) then
       drop(self, key)
+    end
+  end
+  for name in pairs(self.creations) do
+    if ends({ node = name, domain = "node" }) then
+      self:forget_node(name)
     end
   end
   return is_awaited

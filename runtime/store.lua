@@ -68,6 +68,16 @@ local function make_folders(path)
   return true
 end
 
+-- A new file is its owner's alone, as its folder is; SQLite makes those beside it alike.
+local function make_file(path)
+  if not uv.fs_stat(path) then
+    local fd = uv.fs_open(path, "a", 384)
+    if fd then
+      uv.fs_close(fd)
+    end
+  end
+end
+
 local function new(path, lock, is_read_only)
   local self = setmetatable({ path = path, lock = lock, queue = {} }, store_mt)
   local err, code
@@ -99,6 +109,7 @@ function M.open(opts)
   if not lock then
     return nil, err, code, pid
   end
+  make_file(opts.path)
   local self
   self, err, code = new(opts.path, lock)
   if not self then

@@ -67,6 +67,10 @@ describe("a store", function()
       assert.are.same({ { "a\0b", 1795466985123.5 }, { "none" } },
         two:query("SELECT name, n FROM t ORDER BY name"))
       assert.are.equal(448, uv.fs_stat(path:match("^(.*)/")).mode % 512)
+      for _, suffix in ipairs({ "", "-wal", "-shm" }) do
+        local stat = uv.fs_stat(path .. suffix)
+        assert.are.equal(384, stat and stat.mode % 512 or suffix ~= "" and 384)
+      end
     end))
 
   it("answers requests in turn, and says what is wrong with one", support.async(function()

@@ -227,6 +227,9 @@ function NodeUnit:stop(reason, resolved_by)
     for _, alert in ipairs(self.host.alerts:firing({ node = self.name })) do
       self.host.alerts:resolve(alert.id, resolved_by)
     end
+    if self.host.state then
+      self.host.state:forget_node(self.name)
+    end
   end
   self.is_running = false
 end

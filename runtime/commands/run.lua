@@ -36,7 +36,7 @@ local M = {}
 local warn = common.warn
 
 local STOP_WITHIN_MS = 2000
-local FLUSH_MS = 500
+local FLUSH_MS = 1000
 -- How long --show-payload waits for a node.
 local SHOW_WITHIN_MS = 30000
 -- The collector begins anew when the heap has grown by a tenth, not when it has doubled, and goes

@@ -10,6 +10,9 @@ local M = {}
 -- Read so many rows at a time: an answer of the store is bounded.
 local PAGE = { watchers = 500, alerts = 20, snapshots = 500, nodes = 1000 }
 
+-- Rows that cannot be read are kept, but not without end.
+local KEPT_ASIDE = 1000
+
 local SELECT = {
   watchers = "SELECT name, node, domain, body FROM watchers ORDER BY name, node, domain",
   alerts = "SELECT id, told_at, begun_at, told_by, body FROM alerts ORDER BY begun_at, id",
@@ -50,7 +53,9 @@ M.SQL = {
   snapshots = statements("snapshots", { "name", "node", "domain", "id", "captured_at", "data" }, 4),
   nodes = statements("nodes", { "name", "creation" }, 1),
 }
-M.SQL.set_aside = { put = put("set_aside", { "at_ms", "kind", "key", "error", "content" }) }
+M.SQL.set_aside = { put = put("set_aside", { "at_ms", "kind", "key", "error", "content" })
+  .. ("; DELETE FROM set_aside WHERE rowid <= (SELECT max(rowid) FROM set_aside) - %d"):format(
+    KEPT_ASIDE) }
 
 --- Several texts as one key.
 ---@param ... string

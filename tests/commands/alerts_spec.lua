@@ -15,7 +15,8 @@ local tree = require("support.tree")
 
 local HOUR_MS = 3600000
 
--- Writes alerts to a store: the first fired 10 h ago, each 4 h later. Returns the store's path, and the alerts.
+-- Writes alerts to a store: the first fired 10 h ago, each 4 h later. Returns the store's path, and
+-- the alerts.
 local function written(list)
   local path, bus = tree.make({}) .. "/s.db", telemetry.new()
   local moved, made = clock.manual(os.time() * 1000 - 10 * HOUR_MS), {}

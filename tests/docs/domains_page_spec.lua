@@ -144,6 +144,7 @@ describe("docs/domains.md", function()
     local reader = { root = tree.make({}), node = n, env = server:env({
       "BEAMLENS_NODE=" .. n.name, "BEAMLENS_COOKIE=" .. n.cookie, "BEAMLENS_DIR=.",
       "ERL_EPMD_PORT=" .. n.epmd_port, "HOME=/nonexistent", "PATH=/usr/bin:/bin",
+      "BEAMLENS_STORE=none",
     }) }
     assert.are.equal("shop@localhost", n.name)
     local seen = {}

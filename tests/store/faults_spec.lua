@@ -212,6 +212,23 @@ describe("a store that", function()
     end
   end, 120))
 
+  it("breaks while it is used is set aside, too, and what is in memory goes into the new one",
+    support.async(function()
+      local path = tree.make({}) .. "/s.db"
+      local t = keep(path)
+      t.spend(1)
+      t.keeper:flush(WAIT_MS)
+      assert(t.keeper.store:drop()) -- as after a failure: SQLite has nothing of it in memory
+      overwrite(path, 0, NOISE)
+      t.spend(2)
+      local failed = t.wait_event("failed")
+      assert.are.equal("EBROKEN", failed.code)
+      t.wait_event("recovered")
+      assert.matches("set aside as", table.concat(t.warnings, "\n"))
+      t.stop()
+      assert.are.equal(3, kept(path))
+    end, 60))
+
   it("has a broken journal beside it is read as far as that goes", support.async(function()
     local path = filled(tree.make({}) .. "/s.db")
     support.write_file(path .. "-wal", NOISE)
