@@ -15,6 +15,7 @@ int luaopen_host_ndjson(lua_State *L);
 int luaopen_host_sse(lua_State *L);
 int luaopen_host_sandbox(lua_State *L);
 int luaopen_host_store(lua_State *L);
+int luaopen_host_watchdog(lua_State *L);
 int luaopen_host_work(lua_State *L);
 
 // Of lua-cjson, whose header leaves it out.

@@ -1,16 +1,21 @@
 --- Watcher files: reading them, checking every field, and bringing them into the one form that the
 --- rest of the runtime uses (durations in ms, sizes in bytes, defaults filled in).
 
+local events = require("runtime.events")
 local loader = require("runtime.loader")
+local metered = require("runtime.metered")
 local policy_nodes = require("runtime.policy.nodes")
 local shape = require("runtime.domain.shape")
 local suggest = require("runtime.suggest")
+local timezone = require("runtime.timezone")
 local traces = require("runtime.loader.trace")
 local units = require("runtime.units")
 
 local M = {}
 
 local MAX_INSTRUCTIONS = 8192
+-- Of running Lua, for what a policy has the host call.
+local HOOK_MS = 100
 
 --- Readers of one value each: return the normalised value, or nil and what is wrong.
 
@@ -122,9 +127,19 @@ local function clock_time(value)
   return value
 end
 
-local function timezone(value)
-  if value ~= "UTC" then
-    return nil, ("%q: only UTC is known"):format(tostring(value))
+local function zone_name(value)
+  local zone, err = timezone.load(value)
+  return zone and value, err
+end
+
+local function type_names(value)
+  if type(value) ~= "table" or value[1] == nil then
+    return nil, 'must be a list of types, such as { "mailbox_growth" }'
+  end
+  for i, item in ipairs(value) do
+    if type(item) ~= "string" then
+      return nil, ("[%d] must be text, not a %s"):format(i, type(item))
+    end
   end
   return value
 end
@@ -132,8 +147,8 @@ end
 local mute_window = record({
   from = { read = clock_time },
   to = { read = clock_time },
-  tz = { read = timezone, default = "UTC" },
-  types = { read = any_table },
+  tz = { read = zone_name, default = "UTC" },
+  types = { read = type_names },
 })
 
 local function mute(value)
@@ -149,6 +164,7 @@ local function mute(value)
     if not read.from or not read.to then
       return nil, ("[%d]: needs `from` and `to`"):format(i)
     end
+    read.zone = timezone.load(read.tz)
     list[i] = read
   end
   return list
@@ -171,6 +187,16 @@ local rule_change = record({
   end },
 })
 
+-- A detector of the file itself, whose `when` has as long as a hook.
+local function own_rule(rule)
+  local copy = {}
+  for key, value in pairs(rule) do
+    copy[key] = value
+  end
+  copy.when = metered.wrap({ label = "rule " .. rule.type, limit_ms = HOOK_MS }, rule.when)
+  return copy
+end
+
 -- By type: changes to a domain's rules. In the list part: further detectors.
 local function rules(value)
   local ok, err = any_table(value)
@@ -184,7 +210,7 @@ local function rules(value)
       if mistake then
         return nil, mistake
       end
-      result[key] = item
+      result[key] = own_rule(item)
     else
       local change, problem = rule_change(item)
       if not change then
@@ -196,16 +222,27 @@ local function rules(value)
   return result
 end
 
+local function near_event(event)
+  local near = suggest.nearest(event, suggest.keys(events))
+  return near and ("; did you mean %q?"):format(near) or "; `beamlens events` lists them"
+end
+
 local function handlers(value)
   local ok, err = any_table(value)
   if not ok then
     return nil, err
   end
+  local seen = {}
   for i, handler in ipairs(value) do
     local id, event, fn = unpack(type(handler) == "table" and handler or {})
     if type(id) ~= "string" or type(event) ~= "string" or type(fn) ~= "function" then
       return nil, ("[%d]: must be { \"id\", \"event\", function(…) end }"):format(i)
+    elseif event:find("^beamlens%.") and not events[event] then
+      return nil, ("[%d]: unknown event %q%s"):format(i, event, near_event(event))
+    elseif seen[id] then
+      return nil, ("[%d]: there is another handler %q"):format(i, id)
     end
+    seen[id] = true
   end
   return value
 end

@@ -113,6 +113,32 @@ describe("policy", function()
     }, errors)
   end)
 
+  it("reads mutes in a zone, and names what is wrong with mutes and handlers", function()
+    local p = assert(parse([[return { domain = "beam", node = "a@h",
+      mute = { { from = "02:00", to = "03:00", tz = "Europe/Berlin" } } }]]))[1]
+    assert.are.equal("Europe/Berlin", p.mute[1].zone.name)
+    for body, err in pairs({
+      ['mute = { { from = "2:00", to = "03:00" } }'] =
+        'mute [1]: from "2:00" is not a time of day; write 02:30',
+      ['mute = { { from = "02:00" } }'] = "mute [1]: needs `from` and `to`",
+      ['mute = { { from = "02:00", to = "03:00", tz = "Europe/Berln" } }'] =
+        'mute [1]: tz "Europe/Berln" is no time zone of this machine: write UTC or a name such as '
+          .. "Europe/Berlin",
+      ['mute = { { from = "02:00", to = "03:00", types = "x" } }'] =
+        'mute [1]: types must be a list of types, such as { "mailbox_growth" }',
+      ['handlers = { { "p", "beamlens.watcher.alert_fird", print } }'] =
+        'handlers [1]: unknown event "beamlens.watcher.alert_fird"; did you mean '
+          .. '"beamlens.watcher.alert_fired"?',
+      ['handlers = { { "p", "own.event", print }, { "p", "own.event", print } }'] =
+        'handlers [2]: there is another handler "p"',
+      ['handlers = { { "p", print } }'] =
+        'handlers [1]: must be { "id", "event", function(…) end }',
+    }) do
+      local _, errors = parse('return { domain = "beam", node = "a@h",\n' .. body .. " }")
+      assert.are.same({ "watchers/shop.lua:2: " .. err }, errors)
+    end
+  end)
+
   it("explains files that do not load", function()
     assert.matches("^watchers/shop.lua:1: ", select(2, parse("return {"))[1])
     assert.matches("^watchers/shop.lua:2: boom", select(2, parse("\nerror('boom')"))[1])
