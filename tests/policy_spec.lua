@@ -113,6 +113,46 @@ describe("policy", function()
     }, errors)
   end)
 
+  it("names the line of a mistake in whichever watcher of a list, however deep", function()
+    local _, errors = parse([==[
+-- return { sample = 1 }
+local text = [[return { sample = 1, ]]
+local function helper(x) if x then return { sample = 1 } end end
+local shop = { domain = "beam", node = "a@h",
+  rules = {
+    mailbox_growth = { hold = "1s" },
+    { type = "mine", when = function() return { sample = 1 } end,
+      holds = "1s" },
+  },
+}
+return {
+  shop,
+  { domain = "ets", node = "a@h", instructions = text,
+    guard = function(action) if helper(action) then return action end end,
+    sample = 5,
+    mute = { { from = "01:00", to = "02:00" },
+      { from = "01:00",
+        to = "x" } },
+  },
+  { domain = "gc",
+    execute = { wall = "1s",
+      cpuu = "1s" },
+  },
+}
+]==])
+    assert.are.same({
+      'watchers/shop.lua:8: rules [1] has an unknown field "holds"; did you mean "hold"?',
+      "watchers/shop.lua:15: sample must be at least 1 s",
+      'watchers/shop.lua:18: mute [2]: to "x" is not a time of day; write 02:30',
+      "watchers/shop.lua:20: no node: set `node` here, --node NAME or BEAMLENS_NODE",
+      'watchers/shop.lua:22: execute unknown field "cpuu"; did you mean "cpu"?',
+    }, errors)
+    -- A table that is built by other means has its fields looked for.
+    _, errors = parse("local function base(t) return t end\nreturn base({\n  domain = 5,\n"
+      .. '  node = "a@h" })')
+    assert.are.same({ "watchers/shop.lua:3: domain must be text, not number" }, errors)
+  end)
+
   it("reads mutes in a zone, and names what is wrong with mutes and handlers", function()
     local p = assert(parse([[return { domain = "beam", node = "a@h",
       mute = { { from = "02:00", to = "03:00", tz = "Europe/Berlin" } } }]]))[1]
