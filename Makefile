@@ -12,7 +12,8 @@ BUILD_PACKAGES := gcc libc6-dev make pkg-config libluajit-5.1-dev lua-luv-dev li
   libcurl4-openssl-dev libssl-dev lua-cjson-dev lua-lpeg-dev libseccomp-dev erlang-dev \
   zlib1g-dev libsqlite3-dev
 RUN_PACKAGES   := erlang-base
-TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl xz-utils postgresql lua-sql-postgres
+TEST_PACKAGES  := elixir erlang-ssl lua-busted openssl xz-utils postgresql lua-sql-postgres \
+  tzdata
 RECORD_PACKAGES := rabbitmq-server ejabberd
 OTP_PACKAGES   := debootstrap debian-archive-keyring
 ASAN_PACKAGES  := dpkg-dev

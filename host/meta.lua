@@ -449,6 +449,30 @@ function Thread:take() end
 --- Ends the thread without waiting for a call that runs. May be called twice.
 function Thread:close() end
 
+--- host.watchdog: a thread that notices when Lua of a user's file does not come back. Use
+--- runtime/metered.lua.
+---@class host.watchdog
+local watchdog = {}
+
+--- Code of this name begins to run. Levels may be nested.
+---@param label string
+---@param limit_ms number After so much of the CPU's time it will be cut.
+function watchdog.enter(label, limit_ms) end
+
+--- The code that was entered last is here now.
+---@param label string
+function watchdog.at(label) end
+
+--- The code that was entered last has come back.
+---@return number cpu_ms
+---@return number wall_ms
+---@return boolean was_told The thread told of it on stderr.
+function watchdog.leave() end
+
+--- What this thread has taken of the CPU.
+---@return number ms
+function watchdog.cpu_ms() end
+
 --- host.store: an SQLite file with a thread of its own. Use runtime/store.lua.
 ---@class host.store
 local store = {}

@@ -29,6 +29,7 @@ static const luaL_Reg natives[] = {
     {"host.sse", luaopen_host_sse},
     {"host.sandbox", luaopen_host_sandbox},
     {"host.store", luaopen_host_store},
+    {"host.watchdog", luaopen_host_watchdog},
     {"host.work", luaopen_host_work},
     {"luv", luaopen_luv},
     {"cjson", luaopen_cjson},

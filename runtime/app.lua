@@ -98,8 +98,8 @@ function App:add_policy(policy)
   local node = self.nodes[policy.node]
   local other = node and node:find(policy.name)
   if other then
-    return nil, ("%s:1: watcher %s on %s is defined twice; also in %s"):format(policy.file,
-      policy.name, policy.node, other.policy.file)
+    return nil, ("%s:%d: watcher %s on %s is defined twice; also in %s"):format(policy.file,
+      policy.line_of("name"), policy.name, policy.node, other.policy.file)
   end
   self:watch(policy, loaded, true)
   if policy.follows then

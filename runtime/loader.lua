@@ -5,6 +5,8 @@
 --- found merely because it lies in the current folder.
 
 local core = require("host.core")
+local globals_of = require("runtime.loader.globals")
+local metered = require("runtime.metered")
 local modules = require("runtime.loader.modules")
 local suggest = require("runtime.suggest")
 local trace_module = require("runtime.loader.trace")
@@ -12,6 +14,9 @@ local uv = require("luv")
 local world = require("runtime.world")
 
 local M = {}
+
+-- Of running, when a file is loaded: it should only build a table.
+local LOAD_MS = 2000
 
 --- Reads a file: `read(path) -> text | nil, err`. The error names the path once.
 M.read = trace_module.read
@@ -119,25 +124,6 @@ local function located(chunk_name)
   end
 end
 
--- What a user's file sees as its globals: all that there are, none to be written.
-local function environment(extra)
-  return setmetatable({}, {
-    __index = function(_, name)
-      local value = extra[name]
-      if value == nil then
-        value = rawget(_G, name)
-      end
-      if value == nil then
-        error(("undeclared global %q"):format(tostring(name)), 2)
-      end
-      return value
-    end,
-    __newindex = function(_, name)
-      error(("assignment to global %q: declare it with `local`"):format(tostring(name)), 2)
-    end,
-  })
-end
-
 -- Runs a text in an environment. Returns true and what it returns, or false and what is wrong.
 local function run_in(env, source, chunk_name, ...)
   world.file(chunk_name, source)
@@ -163,8 +149,15 @@ local function own_require(env, chunk_name, fallback, trace)
   })
 end
 
+-- "ran longer than 2000 ms, at FILE:LINE" as where and what.
+local function located_overrun(err)
+  local text, where = tostring(err):match("^(ran longer .-), at (.-:%d+)$")
+  return where, text or "does not load: " .. tostring(err)
+end
+
 --- Compiles and runs a user's file: all globals can be read, none written, and `extra` are added.
---- The JIT is off for all that the file defines, so that a runaway function can be stopped.
+--- The JIT is off for all that the file defines, so that a runaway function can be stopped; the
+--- file itself may run for 2 s.
 ---@param source string
 ---@param chunk_name string A path, for errors.
 ---@param extra? table<string, any>
@@ -174,12 +167,16 @@ end
 ---@return string? err `FILE:LINE: message`
 function M.run(source, chunk_name, extra, trace)
   local globals = setmetatable({}, { __index = extra })
-  local env = environment(globals)
+  local env = globals_of.new(globals)
   if trace then
     globals.require = own_require(env, chunk_name, extra and extra.require or require, trace)
   end
-  local ok, value = run_in(env, source, chunk_name)
-  if not ok then
+  local called, ok, value = metered.call({ label = "the file " .. chunk_name,
+    limit_ms = LOAD_MS, place = chunk_name .. ":1" }, run_in, env, source, chunk_name)
+  if not called then
+    local where, text = located_overrun(ok)
+    return nil, ("%s: it %s"):format(where or chunk_name .. ":1", text)
+  elseif not ok then
     return nil, value
   end
   if value == nil then

@@ -1,237 +1,19 @@
 --- Watcher files: reading them, checking every field, and bringing them into the one form that the
 --- rest of the runtime uses (durations in ms, sizes in bytes, defaults filled in).
 
+local lines = require("runtime.policy.lines")
 local loader = require("runtime.loader")
 local policy_nodes = require("runtime.policy.nodes")
-local shape = require("runtime.domain.shape")
+local readers = require("runtime.policy.readers")
 local suggest = require("runtime.suggest")
 local traces = require("runtime.loader.trace")
-local units = require("runtime.units")
 
 local M = {}
 
-local MAX_INSTRUCTIONS = 8192
-
---- Readers of one value each: return the normalised value, or nil and what is wrong.
-
-local function text(value)
-  if type(value) ~= "string" or value == "" then
-    return nil, ("must be text, not %s"):format(value == "" and "empty" or type(value))
-  end
-  return value
-end
-
-local function name(value)
-  local ok, err = text(value)
-  if not ok then
-    return nil, err
-  end
-  if not value:find("^[%w_%-%.]+$") then
-    return nil, ("%q is not a name: use letters, digits, _, - and ."):format(value)
-  end
-  return value
-end
-
-local function instructions(value)
-  local ok, err = text(value)
-  if ok and #value > MAX_INSTRUCTIONS then
-    return nil, ("has %d bytes; at most %d are allowed"):format(#value, MAX_INSTRUCTIONS)
-  end
-  return ok, err
-end
-
-local function duration(min_ms)
-  return function(value)
-    local ms, err = units.duration_ms(value)
-    if ms and ms < min_ms then
-      return nil, ("must be at least %s"):format(units.format_duration(min_ms))
-    end
-    return ms, err
-  end
-end
-
-local function size(min_bytes, max_bytes)
-  return function(value)
-    local bytes, err = units.size_bytes(value)
-    if bytes and (bytes < min_bytes or bytes > max_bytes) then
-      local is_low = bytes < min_bytes
-      return nil, ("must be at %s %s"):format(is_low and "least" or "most",
-        units.format_size(is_low and min_bytes or max_bytes))
-    end
-    return bytes, err
-  end
-end
-
-local function number(min, whole)
-  return function(value)
-    if type(value) ~= "number" or value ~= value or value < min or (whole and value % 1 ~= 0) then
-      return nil, ("must be a %snumber, at least %s"):format(whole and "whole " or "", min)
-    end
-    return value
-  end
-end
-
-local function one_of(words)
-  return function(value)
-    for _, word in ipairs(words) do
-      if value == word then
-        return value
-      end
-    end
-    return nil, ("must be one of %s"):format(table.concat(words, ", "))
-  end
-end
-
-local function func(value)
-  if type(value) ~= "function" then
-    return nil, ("must be a function, not a %s"):format(type(value))
-  end
-  return value
-end
-
-local function any_table(value)
-  if type(value) ~= "table" then
-    return nil, ("must be a table, not a %s"):format(type(value))
-  end
-  return value
-end
-
--- A table of known fields, each with its own reader and default. `rename` maps to the inner name.
-local function record(fields)
-  return function(value)
-    local ok, err = any_table(value)
-    if not ok then
-      return nil, err
-    end
-    local result = {}
-    for key, item in pairs(value) do
-      local field = fields[key]
-      if not field then
-        return nil, ("unknown field %q%s"):format(tostring(key),
-          suggest.hint(tostring(key), suggest.keys(fields)))
-      end
-      local read, problem = field.read(item)
-      if read == nil then
-        return nil, ("%s %s"):format(key, problem)
-      end
-      result[field.as or key] = read
-    end
-    for key, field in pairs(fields) do
-      if result[field.as or key] == nil then
-        result[field.as or key] = field.default
-      end
-    end
-    return result
-  end
-end
-
-local function clock_time(value)
-  local h, m = tostring(value):match("^(%d%d):(%d%d)$")
-  if not h or tonumber(h) > 23 or tonumber(m) > 59 then
-    return nil, ("%q is not a time of day; write 02:30"):format(tostring(value))
-  end
-  return value
-end
-
-local function timezone(value)
-  if value ~= "UTC" then
-    return nil, ("%q: only UTC is known"):format(tostring(value))
-  end
-  return value
-end
-
-local mute_window = record({
-  from = { read = clock_time },
-  to = { read = clock_time },
-  tz = { read = timezone, default = "UTC" },
-  types = { read = any_table },
-})
-
-local function mute(value)
-  if type(value) ~= "table" then
-    return nil, "must be a list of { from = …, to = …, tz = \"UTC\", types = {…} }"
-  end
-  local list = {}
-  for i, window in ipairs(value) do
-    local read, err = mute_window(window)
-    if not read then
-      return nil, ("[%d]: %s"):format(i, err)
-    end
-    if not read.from or not read.to then
-      return nil, ("[%d]: needs `from` and `to`"):format(i)
-    end
-    list[i] = read
-  end
-  return list
-end
-
-local rule_change = record({
-  enabled = { read = function(value)
-    if type(value) ~= "boolean" then
-      return nil, "must be true or false"
-    end
-    return value
-  end },
-  hold = { read = duration(0), as = "hold_ms" },
-  clear_hold = { read = duration(0), as = "clear_hold_ms" },
-  severity = { read = function(value)
-    if value == "info" or value == "warning" or value == "critical" then
-      return value
-    end
-    return nil, "must be info, warning or critical"
-  end },
-})
-
--- By type: changes to a domain's rules. In the list part: further detectors.
-local function rules(value)
-  local ok, err = any_table(value)
-  if not ok then
-    return nil, err
-  end
-  local result = {}
-  for key, item in pairs(value) do
-    if type(key) == "number" then
-      local mistake = shape.rule_mistake(item, ("[%d]"):format(key))
-      if mistake then
-        return nil, mistake
-      end
-      result[key] = item
-    else
-      local change, problem = rule_change(item)
-      if not change then
-        return nil, ("%s: %s"):format(key, problem)
-      end
-      result[key] = change
-    end
-  end
-  return result
-end
-
-local function handlers(value)
-  local ok, err = any_table(value)
-  if not ok then
-    return nil, err
-  end
-  for i, handler in ipairs(value) do
-    local id, event, fn = unpack(type(handler) == "table" and handler or {})
-    if type(id) ~= "string" or type(event) ~= "string" or type(fn) ~= "function" then
-      return nil, ("[%d]: must be { \"id\", \"event\", function(…) end }"):format(i)
-    end
-  end
-  return value
-end
-
-local execute = record({
-  wall = { read = duration(10), as = "wall_ms", default = 10000 },
-  cpu = { read = duration(10), as = "cpu_ms", default = 2000 },
-  memory = { read = size(1024 ^ 2, 256 * 1024 ^ 2), as = "memory_bytes",
-    default = 64 * 1024 ^ 2 },
-  callbacks = { read = number(0, true), default = 100 },
-  result = { read = size(64, 1024 ^ 2), as = "result_bytes", default = 8192 },
-  output = { read = size(0, 64 * 1024), as = "output_bytes", default = 64 * 1024 },
-  arguments = { read = size(64, 256 * 1024), as = "args_bytes", default = 256 * 1024 },
-  reply = { read = size(64, 4 * 1024 ^ 2), as = "reply_bytes", default = 4 * 1024 ^ 2 },
-})
+local any_table, duration, execute = readers.any_table, readers.duration, readers.execute
+local func, handlers, instructions = readers.func, readers.handlers, readers.instructions
+local mute, name, number, one_of = readers.mute, readers.name, readers.number, readers.one_of
+local record, rules, text = readers.record, readers.rules, readers.text
 
 -- Every field of a watcher, its reader, its default, and its name in a policy.
 local FIELDS = {
@@ -332,6 +114,21 @@ local function watcher_tables(value, path)
   return is_list(value) and value or { value }
 end
 
+-- Mistakes by their lines, as text.
+local function in_order(errors, path)
+  table.sort(errors, function(a, b)
+    if a.line ~= b.line then
+      return a.line < b.line
+    end
+    return a.text < b.text
+  end)
+  local list = {}
+  for i, err in ipairs(errors) do
+    list[i] = ("%s:%d: %s"):format(path, err.line, err.text)
+  end
+  return list
+end
+
 --- Reads a watcher file.
 ---@param path string
 ---@param opts { node?: string, env: (fun(name: string): string?),
@@ -341,7 +138,7 @@ end
 --- told what the file depends on.
 ---@return table[]? policies One per (watcher table, node): `node` is its name, `address` where it
 --- is reached, and `follows` is true for the first node of a cluster, see
---- runtime/policy/nodes.lua.
+--- runtime/policy/nodes.lua. `line_of(field, message?)` tells where a field of it is written.
 ---@return string[]? errors `FILE:LINE: message` each.
 function M.load(path, opts)
   local trace = opts.trace or traces.new()
@@ -368,11 +165,13 @@ function M.parse(source, path, opts)
     return nil, { err }
   end
   local errors, policies = {}, {}
-  local base = path:match("([^/]+)%.lua$") or path
+  local base, line_in_source = path:match("([^/]+)%.lua$") or path, lines.of(source)
   for i, raw in ipairs(list) do
+    local function line_of(field, message)
+      return line_in_source(field, message or field, i, is_list(value))
+    end
     local function report(field, message)
-      local line = loader.line_of(source, field, i)
-      errors[#errors + 1] = ("%s:%d: %s"):format(path, line, message)
+      errors[#errors + 1] = { line = line_of(field, message), text = message }
     end
     if type(raw) ~= "table" then
       report("return", ("watcher %d is a %s, not a table"):format(i, type(raw)))
@@ -381,7 +180,7 @@ function M.parse(source, path, opts)
       local policy = read_watcher(raw, has_node == false, report)
       policy.name = policy.name
         or (#list > 1 and ("%s-%s"):format(base, tostring(raw.domain)) or base)
-      policy.file = path
+      policy.file, policy.line_of = path, line_of
       if has_node then
         policy.nodes = policy_nodes.choose(policy, raw, opts, report)
       elseif has_node == false then
@@ -391,8 +190,7 @@ function M.parse(source, path, opts)
     end
   end
   if #errors > 0 then
-    table.sort(errors)
-    return nil, errors
+    return nil, in_order(errors, path)
   end
   return policies
 end

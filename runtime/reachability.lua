@@ -11,6 +11,7 @@ local async = require("runtime.async")
 local finding_alert = require("runtime.rules.finding_alert")
 local ids = require("runtime.ids")
 local members = require("runtime.members")
+local mute = require("runtime.rules.mute")
 local record = require("runtime.alerts.record")
 local restored = require("runtime.rules.restored")
 local units = require("runtime.units")
@@ -41,8 +42,9 @@ local reachability_mt = { __index = Reachability }
 
 --- Rules for one node; not running yet.
 ---@param opts { target: table, alerts: alerts.Alerts, telemetry: telemetry.Bus,
---- clock: clock.Clock, last_snapshots: (fun(): table[]), rules?: table, renotify_ms?: number }
---- `rules` changes them by type: `hold_ms`, `severity`, `enabled`.
+--- clock: clock.Clock, last_snapshots: (fun(): table[]), rules?: table, mute?: table,
+--- renotify_ms?: number } `rules` changes them by type: `hold_ms`, `severity`, `enabled`; `mute`:
+--- see runtime/rules/mute.lua.
 ---@return reachability.Reachability
 function M.new(opts)
   return setmetatable({
@@ -53,6 +55,7 @@ function M.new(opts)
     clock = opts.clock,
     last_snapshots = opts.last_snapshots,
     changes = opts.rules or {},
+    windows = opts.mute,
     renotify_ms = opts.renotify_ms,
     entries = {}, -- type -> { finding, held_ms, title, trace_id }
     restarts = {}, -- monotonic ms of each in the window
@@ -100,8 +103,9 @@ end
 
 --- Puts other changes to the rules in force.
 ---@param changes? table
-function Reachability:set_rules(changes)
-  self.changes = changes or {}
+---@param windows? table As `mute` of `new`.
+function Reachability:set_rules(changes, windows)
+  self.changes, self.windows = changes or {}, windows
   for type_name in pairs(RULES) do
     if not self:rule(type_name) then
       self:clear(type_name, "policy")
@@ -302,9 +306,12 @@ function Reachability:check()
       if type_name == "node_down" then
         self:clear("node_unresponsive", "rule")
       end
+    elseif entry and entry.finding.muted and not entry.finding.alert_id then
+      self:raise(entry)
     elseif entry and entry.finding.alert_id then
       local seen = finding_alert.seen(entry.finding, entry.held_ms)
       seen.summary, seen.renotify_ms = entry.describe(), self.renotify_ms
+      seen.quiet = self:is_muted(entry)
       if not self.alerts:refresh(entry.finding.alert_id, seen) then
         self:raise(entry) -- somebody ended it, but it holds
       end
@@ -355,8 +362,16 @@ function Reachability:adopt(alert)
   return true
 end
 
+function Reachability:is_muted(entry)
+  return mute.is_muted(self.windows, entry.finding.type, self.clock.wall_ms())
+end
+
 -- Fires the alert, or updates it.
 function Reachability:raise(entry)
+  entry.finding.muted = self:is_muted(entry) or nil
+  if entry.finding.muted then
+    return -- it is fired at the window's end, if it holds then
+  end
   entry.finding.summary = entry.describe()
   local request = finding_alert.request({
     meta = { watcher = "node", domain = "node", node = self.node },

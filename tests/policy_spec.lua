@@ -113,6 +113,72 @@ describe("policy", function()
     }, errors)
   end)
 
+  it("names the line of a mistake in whichever watcher of a list, however deep", function()
+    local _, errors = parse([==[
+-- return { sample = 1 }
+local text = [[return { sample = 1, ]]
+local function helper(x) if x then return { sample = 1 } end end
+local shop = { domain = "beam", node = "a@h",
+  rules = {
+    mailbox_growth = { hold = "1s" },
+    { type = "mine", when = function() return { sample = 1 } end,
+      holds = "1s" },
+  },
+}
+return {
+  shop,
+  { domain = "ets", node = "a@h", instructions = text,
+    guard = function(action) if helper(action) then return action end end,
+    sample = 5,
+    mute = { { from = "01:00", to = "02:00" },
+      { from = "01:00",
+        to = "x" } },
+  },
+  { domain = "gc",
+    execute = { wall = "1s",
+      cpuu = "1s" },
+  },
+}
+]==])
+    assert.are.same({
+      'watchers/shop.lua:8: rules [1] has an unknown field "holds"; did you mean "hold"?',
+      "watchers/shop.lua:15: sample must be at least 1 s",
+      'watchers/shop.lua:18: mute [2]: to "x" is not a time of day; write 02:30',
+      "watchers/shop.lua:20: no node: set `node` here, --node NAME or BEAMLENS_NODE",
+      'watchers/shop.lua:22: execute unknown field "cpuu"; did you mean "cpu"?',
+    }, errors)
+    -- A table that is built by other means has its fields looked for.
+    _, errors = parse("local function base(t) return t end\nreturn base({\n  domain = 5,\n"
+      .. '  node = "a@h" })')
+    assert.are.same({ "watchers/shop.lua:3: domain must be text, not number" }, errors)
+  end)
+
+  it("reads mutes in a zone, and names what is wrong with mutes and handlers", function()
+    local p = assert(parse([[return { domain = "beam", node = "a@h",
+      mute = { { from = "02:00", to = "03:00", tz = "Europe/Berlin" } } }]]))[1]
+    assert.are.equal("Europe/Berlin", p.mute[1].zone.name)
+    for body, err in pairs({
+      ['mute = { { from = "2:00", to = "03:00" } }'] =
+        'mute [1]: from "2:00" is not a time of day; write 02:30',
+      ['mute = { { from = "02:00" } }'] = "mute [1]: needs `from` and `to`",
+      ['mute = { { from = "02:00", to = "03:00", tz = "Europe/Berln" } }'] =
+        'mute [1]: tz "Europe/Berln" is no time zone of this machine: write UTC or a name such as '
+          .. "Europe/Berlin",
+      ['mute = { { from = "02:00", to = "03:00", types = "x" } }'] =
+        'mute [1]: types must be a list of types, such as { "mailbox_growth" }',
+      ['handlers = { { "p", "beamlens.watcher.alert_fird", print } }'] =
+        'handlers [1]: unknown event "beamlens.watcher.alert_fird"; did you mean '
+          .. '"beamlens.watcher.alert_fired"?',
+      ['handlers = { { "p", "own.event", print }, { "p", "own.event", print } }'] =
+        'handlers [2]: there is another handler "p"',
+      ['handlers = { { "p", print } }'] =
+        'handlers [1]: must be { "id", "event", function(…) end }',
+    }) do
+      local _, errors = parse('return { domain = "beam", node = "a@h",\n' .. body .. " }")
+      assert.are.same({ "watchers/shop.lua:2: " .. err }, errors)
+    end
+  end)
+
   it("explains files that do not load", function()
     assert.matches("^watchers/shop.lua:1: ", select(2, parse("return {"))[1])
     assert.matches("^watchers/shop.lua:2: boom", select(2, parse("\nerror('boom')"))[1])

@@ -13,7 +13,7 @@ local function setup(opts)
   t.snapshots = { { id = "s1", captured_at = 1, data = { n = 1 } } }
   t.reachability = reachability.new({
     target = t.target, alerts = t.alerts, telemetry = t.bus, clock = t.clock,
-    rules = opts.rules, renotify_ms = opts.renotify_ms,
+    rules = opts.rules, mute = opts.mute, renotify_ms = opts.renotify_ms,
     last_snapshots = function()
       return t.snapshots
     end,
@@ -48,6 +48,21 @@ describe("reachability", function()
     t.pass(120)
     assert.equal("", t.names())
     assert.same({}, t.reachability:findings())
+  end))
+
+  -- The clock of these cases stands at 22:13:20 when it begins.
+  it("keeps a muted alert back until the window ends", case({
+    mute = { { from = "22:00", to = "22:20", types = { "node_down" } } },
+  }, function(t)
+    t.target:emit("down", { code = "ENODE", err = "ENODE: epmd knows no shop" })
+    t.pass(300)
+    assert.equal("", t.firing())
+    assert.is_true(t.reachability:findings()[1].muted)
+    t.pass(99)
+    assert.equal("", t.firing())
+    t.pass(2)
+    assert.equal("node_down critical", t.firing())
+    assert.is_nil(t.reachability:findings()[1].muted)
   end))
 
   it("fires node_down when reconnecting failed for 60 s", case({}, function(t)

@@ -62,7 +62,7 @@ function NodeUnit:build(policy)
     alerts = host.alerts,
     telemetry = host.telemetry,
     clock = host.clock,
-    rules = policy.rules,
+    rules = policy.rules, mute = policy.mute,
     last_snapshots = function()
       return self:last_snapshots()
     end,
@@ -154,7 +154,7 @@ function NodeUnit:settle()
     return
   end
   self.policy = policy
-  self.reachability:set_rules(policy.rules)
+  self.reachability:set_rules(policy.rules, policy.mute)
   if policy.address ~= before.address or policy.cookie_file ~= before.cookie_file then
     self.target:reach_by(policy.address, self.host.cookie(policy.cookie_file))
   end

@@ -4,7 +4,6 @@
 --- In a later round (`begin`) what has changed is loaded anew; what is wrong then stays as it was.
 
 local clients = require("runtime.clients")
-local loader_module = require("runtime.loader")
 local part_kinds = require("runtime.app.part_kinds")
 local prompts = require("runtime.prompts")
 local suggest = require("runtime.suggest")
@@ -228,8 +227,7 @@ function Loaded:look(policy, before)
   if not field then
     return nil, err
   end
-  local source = loader_module.read(policy.file) or ""
-  return nil, ("%s:%d: %s"):format(policy.file, loader_module.line_of(source, field), err)
+  return nil, ("%s:%d: %s"):format(policy.file, policy.line_of(field, err), err)
 end
 
 --- What a policy names.

@@ -1,6 +1,5 @@
 --- What a watcher file says without effect: no mistake, but its author should know.
 
-local loader = require("runtime.loader")
 local suggest = require("runtime.suggest")
 
 local M = {}
@@ -47,15 +46,38 @@ local function unpriced(policy, parts)
   return text:format(table.concat(names, ", ")) .. " (price of the client, or prices.lua)"
 end
 
+-- What names a rule that there is not.
+local function rule_warnings(policy, known, warn)
+  local function unknown(name, about, what)
+    if not known[name] then
+      warn(about, "%s has no effect: domain %s has no such rule%s", what, policy.domain,
+        suggest.hint(name, suggest.keys(known)))
+    end
+  end
+  for _, name in ipairs(suggest.keys(policy.rules)) do
+    if policy.rules[name] then
+      unknown(name, "rules " .. name, "rules." .. name)
+    end
+  end
+  for i, window in ipairs(policy.mute) do
+    for _, name in ipairs(window.types or {}) do
+      if name ~= "other" then
+        unknown(name, ("mute [%d]: types"):format(i), "mute of " .. name)
+      end
+    end
+  end
+end
+
 --- The warnings about a watcher.
 ---@param policy table
 ---@param parts parts.Parts
 ---@return string[] `FILE:LINE: message` each.
 function M.of(policy, parts)
-  local source, list = loader.read(policy.file) or "", {}
-  local function warn(field, text, ...)
-    list[#list + 1] = ("%s:%d: %s"):format(policy.file, loader.line_of(source, field),
-      text:format(...))
+  local list = {}
+  -- `about` is the field, and what of it is meant.
+  local function warn(about, text, ...)
+    list[#list + 1] = ("%s:%d: %s"):format(policy.file,
+      policy.line_of(about:match("^[%w_]+"), about), text:format(...))
   end
   if policy.instructions and without_model(policy, parts) then
     warn("instructions", "the instructions have no effect: the client is rules, not a model")
@@ -65,15 +87,9 @@ function M.of(policy, parts)
   end
   local text = unpriced(policy, parts)
   if text then
-    warn("usd_per_day", "%s", text)
+    warn("limits usd_per_day", "%s", text)
   end
-  local known = known_rules(policy, parts)
-  for _, name in ipairs(suggest.keys(policy.rules)) do
-    if policy.rules[name] and not known[name] then
-      warn(name, "rules.%s has no effect: domain %s has no such rule%s", name, policy.domain,
-        suggest.hint(name, suggest.keys(known)))
-    end
-  end
+  rule_warnings(policy, known_rules(policy, parts), warn)
   return list
 end
 

@@ -1,6 +1,12 @@
---- The telemetry handlers of the watcher files: attached while their file says so.
+--- The telemetry handlers of the watcher files: attached while their file says so. Each has 100 ms
+--- of running Lua and may wait; one that fails is detached and reported, as the bus does.
+
+local async = require("runtime.async")
+local metered = require("runtime.metered")
 
 local M = {}
+
+local LIMIT_MS = 100
 
 ---@class reload_handlers.Handlers
 local Handlers = {}
@@ -28,6 +34,23 @@ local function wanted_by(policies)
   return wanted, order
 end
 
+-- Calls a handler as a task of its own, which may go on when the event has passed.
+function Handlers:call(id, handler, event, ...)
+  local outcome, is_late
+  async.spawn(function(...)
+    local ok, err = metered.call({ label = "handler " .. id, limit_ms = LIMIT_MS }, handler.fn, ...)
+    outcome = { ok = ok, err = err }
+    if is_late and not ok and self.attached[id] == handler then
+      self.bus:detach(id)
+      self.bus.on_handler_error(id, event, tostring(err))
+    end
+  end, { name = "handler " .. id, detached = true }, event, ...)
+  if outcome and not outcome.ok then
+    error(outcome.err, 0)
+  end
+  is_late = true
+end
+
 --- Attaches what these policies ask for, and nothing else. One that stays as it is is not touched.
 ---@param policies table[]
 function Handlers:set(policies)
@@ -43,7 +66,9 @@ function Handlers:set(policies)
     if not self.attached[id] then
       local handler = wanted[id]
       self.attached[id] = handler
-      self.bus:attach(id, handler.event, handler.fn, handler.config)
+      self.bus:attach(id, handler.event, function(...)
+        self:call(id, handler, ...)
+      end, handler.config)
     end
   end
 end

@@ -68,6 +68,13 @@ end
 -- The first draft that is new and has a watcher which another file has, too; with what to say.
 local function find_twin(drafts)
   local owner = {}
+  local function line_in(draft, name)
+    for _, item in ipairs(draft.items) do
+      if item.policy.name == name then
+        return item.policy.line_of("name")
+      end
+    end
+  end
   for _, draft in ipairs(drafts) do
     for _, item in ipairs(draft.items) do
       local policy = item.policy
@@ -78,8 +85,8 @@ local function find_twin(drafts)
         if not draft.trace or draft.is_refused then
           culprit, file = other, draft.path
         end
-        return culprit, ("%s:1: watcher %s is defined twice; also in %s"):format(culprit.path, name,
-          file)
+        return culprit, ("%s:%d: watcher %s is defined twice; also in %s"):format(culprit.path,
+          line_in(culprit, policy.name), name, file)
       end
       owner[name] = draft
     end

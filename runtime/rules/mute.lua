@@ -1,4 +1,4 @@
---- Mute windows of a policy: times of day (UTC) in which alerts of some types are not fired.
+--- Mute windows of a policy: times of day in which alerts of some types are not fired.
 
 local M = {}
 
@@ -23,13 +23,15 @@ end
 
 --- Whether alerts of this type are muted at this time. A window whose `to` is not after its `from`
 --- ends the next day, so that equal ends mean the whole day; `to` itself is outside.
----@param windows { from: string, to: string, types?: string[] }[] Times as `02:30`, in UTC.
+---@param windows { from: string, to: string, types?: string[], zone?: timezone.Zone }[] Times as
+--- `02:30`, of the zone (default: UTC).
 ---@param type_name string
 ---@param wall_ms number Unix time.
 ---@return boolean
 function M.is_muted(windows, type_name, wall_ms)
-  local now = math.floor(wall_ms / 60000) % DAY_MIN
   for _, window in ipairs(windows or {}) do
+    local offset_s = window.zone and window.zone:offset_s(wall_ms / 1000) or 0
+    local now = math.floor((wall_ms / 1000 + offset_s) / 60) % DAY_MIN
     local from = minutes(window.from)
     local length = (minutes(window.to) - from - 1) % DAY_MIN + 1
     if (now - from) % DAY_MIN < length and concerns(window, type_name) then

@@ -3,21 +3,15 @@
 --- A hook has 100 ms of running Lua; time that it waits does not count. One that raises or runs
 --- over emits `watcher.hook_failed` and has no effect, except that a text which `redact` failed on
 --- is withheld: whoever wrote `redact` wants nothing to leave unread.
----
---- This is the one place beside runtime/async.lua that touches `coroutine.*`: to know how long a
---- hook ran, each stretch between two waits has to be timed.
 
 local async = require("runtime.async")
 local members = require("runtime.members")
+local metered = require("runtime.metered")
 local redact = require("runtime.redact")
-local uv = require("luv")
 
 local M = {}
 
 local LIMIT_MS = 100
-local OVERRUN = ("ran longer than %d ms"):format(LIMIT_MS)
--- Instructions between two looks at the clock.
-local STEP = 1000
 -- How long a hook that the loop depends on may wait.
 local ANSWER_MS = 10000
 
@@ -52,61 +46,6 @@ function Hooks:set_policy(policy)
   end
 end
 
--- The time itself, which goes on where that of a recorded session stands still.
-local function now_ms()
-  return uv.hrtime() / 1e6
-end
-
--- Lets `co` run until it waits or ends, and adds the time to `meter.spent_ms`. The count hook is
--- global to the VM, so it is set only for this stretch. Once over the limit it raises at every
--- instruction: a `pcall` inside cannot swallow it for long.
-local function resume_metered(co, meter, ...)
-  local started, caller = now_ms(), coroutine.running()
-  local function look()
-    if coroutine.running() == caller then
-      return -- the stretch is over
-    end
-    if meter.spent_ms + now_ms() - started > LIMIT_MS then
-      meter.over = true
-      debug.sethook(look, "", 1)
-      error(OVERRUN, 0)
-    end
-  end
-  local outer, mask, count = debug.gethook()
-  debug.sethook(look, "", meter.over and 1 or STEP)
-  local function stop(...)
-    debug.sethook(outer, mask, count)
-    meter.spent_ms = meter.spent_ms + now_ms() - started
-    -- Compiled code of other files, patterns and C calls run past the hook.
-    meter.over = meter.over or meter.spent_ms > LIMIT_MS
-    return ...
-  end
-  return stop(coroutine.resume(co, ...))
-end
-
--- Calls `fn`, metered. It runs in a coroutine of its own, so that each stretch between two waits
--- can be timed; what it yields is passed on to the task's own wait.
-local function call_metered(fn, ...)
-  local co = coroutine.create(function(...)
-    return async.pcall(fn, ...)
-  end)
-  local meter = { spent_ms = 0 }
-  local function step(resumed, ...)
-    if not resumed then
-      if meter.over then
-        return false, OVERRUN
-      end
-      error((...), 0) -- the task was cancelled
-    elseif coroutine.status(co) ~= "dead" then
-      return step(resume_metered(co, meter, coroutine.yield(...)))
-    elseif meter.over then
-      return false, OVERRUN
-    end
-    return ...
-  end
-  return step(resume_metered(co, meter, ...))
-end
-
 function Hooks:failed(name, err)
   self.emit("beamlens.watcher.hook_failed", { hook = name, error = tostring(err):sub(1, 2000) })
 end
@@ -120,7 +59,7 @@ local function start(self, name, ...)
     local function keep(ok, ...)
       outcome = { ok = ok, n = select("#", ...), ... }
     end
-    keep(call_metered(fn, ...))
+    keep(metered.call({ label = "hook " .. name, limit_ms = LIMIT_MS }, fn, ...))
     if not outcome.ok then
       self:failed(name, outcome[1])
     end

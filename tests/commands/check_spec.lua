@@ -78,7 +78,7 @@ return {
         "/watchers/a.lua:3: rules %[1%].when is missing" },
       { "watchers/a.lua", 'return {\n  domain = "beam", node = "a@b",\n  rules = {\n    '
         .. '{ type = "mine", when = print, holds = "1s" } },\n}',
-        '/watchers/a.lua:3: rules %[1%] has an unknown field "holds"; did you mean "hold"%?' },
+        '/watchers/a.lua:4: rules %[1%] has an unknown field "holds"; did you mean "hold"%?' },
       { "domains/shop.lua", DOMAIN:gsub('"shop_orders"', '"orders"'),
         '/domains/shop.lua:5: callbacks%[1%] %(orders%).name is "orders"; it must begin with "sh' },
       { "domains/shop.lua", DOMAIN:gsub('doc = "Orders."', 'docs = "Orders."'),

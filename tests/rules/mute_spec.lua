@@ -1,4 +1,5 @@
 local mute = require("runtime.rules.mute")
+local timezone = require("runtime.timezone")
 
 local function at(hour, minute)
   return (19000 * 1440 + hour * 60 + minute) * 60000
@@ -32,5 +33,22 @@ describe("a mute window", function()
     assert.is_false(mute.is_muted(windows, "c", at(0, 1)))
     assert.is_false(mute.is_muted({}, "c", at(0, 1)))
     assert.is_false(mute.is_muted(nil, "c", at(0, 1)))
+  end)
+
+  it("is at the hours of its zone, summer and winter", function()
+    local zone = assert(timezone.load("Europe/Berlin"))
+    local windows = { { from = "02:00", to = "04:00", zone = zone } }
+    local winter, summer = 1768435200000, 1784073600000 -- midnights of UTC in January and July
+    local function hours(midnight_ms)
+      local muted = {}
+      for hour = 0, 23 do
+        if mute.is_muted(windows, "x", midnight_ms + hour * 3600000) then
+          muted[#muted + 1] = hour
+        end
+      end
+      return muted
+    end
+    assert.are.same({ 1, 2 }, hours(winter))
+    assert.are.same({ 0, 1 }, hours(summer))
   end)
 end)
