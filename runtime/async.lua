@@ -184,6 +184,7 @@ function M.await(timeout_ms, start)
   if task.cancelled then
     error(CANCELLED, 0)
   end
+  local limit_ms = timeout_ms and math.max(0, math.ceil(timeout_ms))
 
   local settled, waiting, early, timer = false, false, nil, nil
   local function settle()
@@ -216,9 +217,9 @@ function M.await(timeout_ms, start)
     end
     resume(task, ...)
   end
-  if timeout_ms then
+  if limit_ms then
     timer = uv.new_timer()
-    timer:start(math.max(0, math.ceil(timeout_ms)), 0, function()
+    timer:start(limit_ms, 0, function()
       if not settled then
         give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
       end

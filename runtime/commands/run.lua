@@ -16,6 +16,7 @@ local output = require("runtime.output")
 local parts = require("runtime.app.parts")
 local payloads = require("runtime.app.payloads")
 local policy = require("runtime.policy")
+local process = require("host.process")
 local sandbox = require("runtime.sandbox")
 local spending = require("runtime.spending")
 local spending_store = require("runtime.spending_store")
@@ -29,7 +30,8 @@ local M = {}
 
 local warn = common.warn
 
-local STOP_WITHIN_MS = 2000
+-- With the writing of what is left, the end takes 2 s at most.
+local STOP_WITHIN_MS = 1000
 local FLUSH_MS = 500
 -- How long --show-payload waits for a node.
 local SHOW_WITHIN_MS = 30000
@@ -205,7 +207,7 @@ local function handle_signals(host)
     local signal = uv.new_signal()
     signal:start(name, function()
       if seen then
-        os.exit(130)
+        process.exit(130)
       end
       seen = true
       host:stop(name)
