@@ -82,6 +82,7 @@ static int run_dry(uv_loop_t *loop)
 {
   static uv_timer_t limit;
   uv_timer_init(loop, &limit);
+  // Not unreferenced: a loop that waits for nothing else would not look at its timers.
   uv_timer_start(&limit, on_too_late, SETTLE_MS, 0);
   while (open_handles(loop) > 1 && uv_is_active((uv_handle_t *)&limit)) {
     uv_run(loop, UV_RUN_ONCE);
@@ -130,10 +131,10 @@ int main(int argc, char **argv)
   int status = run_main(L, argc, argv);
 
   // What was closed has its callbacks called while the state still stands: luv's need it. Where a
-  // handle stays open even so, the process ends without taking the state down under it.
+  // handle stays open even so, the process ends at once, without taking the state down under it.
   if (!run_dry(&loop)) {
     fflush(NULL);
-    return status;
+    _exit(status);
   }
   lua_close(L);
   uv_run(&loop, UV_RUN_DEFAULT);

@@ -313,6 +313,10 @@ function Splitter:finish() end
 ---@class host.process
 local process = {}
 
+--- Ends the process at once: nothing is flushed, closed or waited for.
+---@param status integer
+function process.exit(status) end
+
 --- The effective user id of this process.
 ---@return integer
 function process.uid() end

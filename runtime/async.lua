@@ -189,6 +189,7 @@ function M.await(timeout_ms, start)
   if task.cancelled then
     error(CANCELLED, 0)
   end
+  local limit_ms = timeout_ms and math.max(0, math.ceil(timeout_ms))
 
   local settled, waiting, early, timer = false, false, nil, nil
   local function settle()
@@ -220,8 +221,8 @@ function M.await(timeout_ms, start)
     end
     resume(task, ...)
   end
-  if timeout_ms then
-    timer = world.timer(timeout_ms, function()
+  if limit_ms then
+    timer = world.timer(limit_ms, function()
       if not settled then
         give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
       end

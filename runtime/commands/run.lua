@@ -15,6 +15,7 @@ local options = require("runtime.options")
 local output = require("runtime.output")
 local parts = require("runtime.app.parts")
 local payloads = require("runtime.app.payloads")
+local process = require("host.process")
 local registry_source = require("runtime.reload.registry")
 local reload = require("runtime.reload")
 local sandbox = require("runtime.sandbox")
@@ -35,8 +36,9 @@ local M = {}
 
 local warn = common.warn
 
-local STOP_WITHIN_MS = 2000
-local FLUSH_MS = 1000
+-- With the writing of what is left, the end takes 2 s at most.
+local STOP_WITHIN_MS = 1000
+local FLUSH_MS = 700
 -- How long --show-payload waits for a node.
 local SHOW_WITHIN_MS = 30000
 -- The collector begins anew when the heap has grown by a tenth, not when it has doubled, and goes
@@ -200,7 +202,7 @@ local function handle_signals(host)
   for _, name in ipairs({ "sigint", "sigterm" }) do
     handle(name, function()
       if seen then
-        os.exit(130)
+        process.exit(130)
       end
       seen = true
       host:stop(name)

@@ -64,8 +64,9 @@ local function watcher_lines(now_ms, watcher)
   local lines = {
     ("%s on %s: %s"):format(clean(watcher.watcher), clean(watcher.node), state.text),
     "  " .. said,
-    ("  %s; iteration %d%s; client %s"):format(watcher.status, watcher.iteration, decided,
-      clean(watcher.client)),
+    ("  %s; iteration %d%s; client %s; %s"):format(watcher.status, watcher.iteration, decided,
+      clean(watcher.client), watcher.sampled_at_ms
+        and ("sampled %s ago"):format(ago(now_ms, watcher.sampled_at_ms)) or "no sample yet"),
   }
   if watcher.paused then
     lines[#lines + 1] = "  " .. pause_text(watcher.paused)

@@ -34,6 +34,12 @@ local function pause_of(paused)
     until_ms = paused.until_ms } or nil
 end
 
+-- When the last sample was taken; nil before the first one.
+local function last_sample_ms(detector)
+  local latest = detector.history and detector.history:latest()
+  return latest and latest.at_ms
+end
+
 --- One watcher.
 ---@param unit unit.Unit
 ---@return table
@@ -51,6 +57,7 @@ function M.watcher(unit)
     restarts = watcher.supervisor.restarts,
     last_decision = watcher.last_decision,
     findings = #watcher.detector:findings(),
+    sampled_at_ms = last_sample_ms(watcher.detector),
     spending = spending_of(watcher.account),
   }
 end

@@ -2,9 +2,17 @@
 -- not end, calls to a node that has stopped.
 
 local anthropic_server = require("support.anthropic_server")
+local beamlens = require("support.beamlens")
 local node = require("support.node")
 local support = require("support")
+local tree = require("support.tree")
 local watch = require("support.watch")
+
+local DOMAIN = [[return {
+  name = "calm", target = "none", title = "Calm",
+  metrics = { { name = "level", type = "integer" } }, callbacks = {}, rules = {},
+  snapshot = function() return { level = 1 } end,
+}]]
 
 -- A watcher of the model at `url`.
 local function watcher(name, url, more)
@@ -77,6 +85,25 @@ describe("the host", function()
       assert.are.equal(0, #b:all("beamlens.watcher.crashed"))
       assert.are.equal("", b:stderr())
       n:kill("sigcont")
+    end, 200))
+
+  it("does not wait for what a user's file left: a handler that does not return, an open handle",
+    support.async(function()
+      for _, body in ipairs({ 'require("beamlens").sleep(3600000)', 'require("luv").new_timer()',
+        'require("luv").new_tcp():bind("127.0.0.1", 0)' }) do
+        local root = tree.make({
+          ["clients.lua"] = 'return { primary = "rules", clients = {} }',
+          ["domains/calm.lua"] = DOMAIN,
+          ["watchers/w.lua"] = ([[return { domain = "calm", sample = "1s", handlers = {
+            { "rude", "beamlens.watcher.loop_stopped", function() %s end } } }]]):format(body),
+        })
+        local b = beamlens.start({ "run", root .. "/watchers/w.lua", "--log", "json" },
+          { cwd = root })
+        b:wait_for("watcher.wait", nil, 60000)
+        b:kill("sigterm")
+        assert.are.equal(0, b:wait_exit(60000), body)
+        assert.are.equal("", b:stderr())
+      end
     end, 200))
 
   it("ends at once at the second signal", support.async(function()
