@@ -347,6 +347,16 @@ local function render_prompt(self)
   return text
 end
 
+--- The system prompt: the same until the files change, unless `redact` failed on it.
+---@async
+---@return string
+function Watcher:system_prompt()
+  if not self.system or self.system == hooks.WITHHELD then
+    self.system = self.hooks:redact(render_prompt(self))
+  end
+  return self.system
+end
+
 -- The body of the task.
 function Watcher:run()
   self.trace_id, self.cycle = nil, nil
@@ -360,10 +370,6 @@ function Watcher:run()
     elseif not self:is_in_contact() then
       await_contact(self)
     else
-      -- The same until the files change, unless `redact` failed on it.
-      if not self.system or self.system == hooks.WITHHELD then
-        self.system = self.hooks:redact(render_prompt(self))
-      end
       self.status = "deciding"
       self.cycles = self.cycles + 1
       self.cycle = cycle.new(self)
