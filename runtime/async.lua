@@ -293,6 +293,24 @@ function M.pcall(fn, ...)
   return check(xpcall(fn, with_traceback, ...))
 end
 
+--- Calls a function, and says so when it does not return: when it raises, and when the task is
+--- cancelled while it waits in there. That goes on afterwards.
+---@async
+---@param on_unwind fun(err?: string) Gets the error; nil: cancelled. It must not wait.
+---@param fn async fun(...): any ...
+---@param ... any Arguments for `fn`.
+---@return any ... Results of `fn`.
+function M.unwinding(on_unwind, fn, ...)
+  local function check(ok, ...)
+    if not ok then
+      on_unwind((...) ~= CANCELLED and tostring((...)) or nil)
+      error((...), 0)
+    end
+    return ...
+  end
+  return check(xpcall(fn, with_traceback, ...))
+end
+
 ---@class async.Deadline
 local Deadline = {}
 local deadline_mt = { __index = Deadline }

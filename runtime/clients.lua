@@ -277,6 +277,16 @@ function Registry:look_for_cut(client, request, usage)
   end
 end
 
+-- What the model's provider makes of a request. It is told, too, when that is cut short.
+function Registry:exchange(client, request, timeout_ms)
+  local started_ms = self.clock.now_ms()
+  return async.unwinding(function(err)
+    self:emit_exception(client, request, { kind = err and "internal" or "cancelled",
+      message = err or "nobody waits for the answer any more", retryable = false },
+      self.clock.now_ms() - started_ms)
+  end, questions.ask, client, request, timeout_ms, self.clock.wall_ms())
+end
+
 -- One request to one model.
 function Registry:ask(client, call, deadline_ms)
   local request = call.request
@@ -298,7 +308,7 @@ function Registry:ask(client, call, deadline_ms)
   self.telemetry:execute("beamlens.llm.start", { system_time = self.clock.wall_ms() },
     metadata_of(client, request))
   local result
-  result, failure = questions.ask(client, request, timeout_ms, self.clock.wall_ms())
+  result, failure = self:exchange(client, request, timeout_ms)
   note(client, result, failure)
   local duration = self.clock.now_ms() - started_ms
   local answer = result or failure

@@ -29,7 +29,8 @@ return {
     { "duration", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
       "cost_usd" },
     with(CYCLE, "client", "provider", "model", "stop", "request_id")),
-  ["beamlens.llm.exception"] = event("A request to a model failed.", TOOK,
+  ["beamlens.llm.exception"] = event(
+    "A request to a model failed; `kind` is cancelled when nobody waits for it any more.", TOOK,
     with(CYCLE, "client", "provider", "model", "kind", "http_status", "message", "retryable")),
   ["beamlens.llm.prompt_cut"] = event("A server counts no more tokens, however long the prompt is: "
     .. "it cuts prompts silently. `cure` says what to do.", { "prompt_tokens", "prompt_bytes" },
@@ -39,7 +40,8 @@ return {
     with(CYCLE, "tool", "arguments", "reason")),
   ["beamlens.tool.stop"] = event("A tool call was answered.", TOOK,
     with(CYCLE, "tool", "ok", "error")),
-  ["beamlens.tool.exception"] = event("A tool's handler failed.", TOOK,
+  ["beamlens.tool.exception"] = event(
+    "A tool's handler failed, or was cancelled since the watcher stopped.", TOOK,
     with(CYCLE, "tool", "error")),
 
   ["beamlens.watcher.started"] = event("A watcher's loop has started.", NOW,

@@ -1,5 +1,6 @@
 --- The executor: runs a model's Lua in the sandbox with one domain's callbacks, and tells about it.
 
+local async = require("runtime.async")
 local ids = require("runtime.ids")
 local json = require("runtime.json")
 
@@ -137,7 +138,11 @@ function Executor:run(code, opts)
   local started_ms = self.clock.now_ms()
   self:emit("execute_start", { system_time = record.at_ms }, opts, { code = code })
   local domain, result_bytes = self.domain, self.result_bytes -- a reload meanwhile is not for it
-  local outcome = self.sandbox:exec({
+  local outcome = async.unwinding(function(err)
+    self:emit("execute_error", { duration = self.clock.now_ms() - started_ms }, opts,
+      { execution_id = record.id, code = code, kind = err and "sandbox" or "cancelled",
+        error = err or "the task that ran it was cancelled" })
+  end, self.sandbox.exec, self.sandbox, {
     code = code,
     args = opts.args,
     functions = names_of(domain:callbacks()),

@@ -86,6 +86,26 @@ describe("async", function()
     assert.is_false(reached)
   end))
 
+  it("says when a function does not return, and why, and lets that go on", support.async(function()
+    local told = {}
+    local function on_unwind(err)
+      told[#told + 1] = err or "cancelled"
+    end
+    assert.are.same({ 1, 2 }, { async.unwinding(on_unwind, function(...)
+      async.sleep(1)
+      return ...
+    end, 1, 2) })
+    assert.are.same({}, told)
+    local ok, err = async.pcall(async.unwinding, on_unwind, error, "broken")
+    assert.is_false(ok)
+    assert.matches("broken", err)
+    assert.matches("^broken", told[1])
+    local task = async.spawn(async.unwinding, nil, on_unwind, async.sleep, 60000)
+    task:cancel()
+    assert.is_true(task.done)
+    assert.are.equal("cancelled", told[2])
+  end))
+
   it("wakes all who wait for a signal, with its values", support.async(function()
     local signal, got = async.signal(), {}
     for i = 1, 2 do

@@ -545,6 +545,25 @@ describe("deciding", function()
     assert.are.equal("invalid_request", kind)
   end))
 
+  it("says so when a request is cancelled", with_servers({
+    always({ hang = true }),
+  }, function(server)
+    local bus, seen = telemetry.new(), {}
+    assert(bus:attach_many("log", { "beamlens.llm.start", "beamlens.llm.exception" },
+      function(event, _, metadata)
+        seen[#seen + 1] = event .. " " .. (metadata.kind or "")
+      end))
+    local registry = open({ clients = { anthropic("A", server) } }, { telemetry = bus })
+    local task = async.spawn(function()
+      registry:decide(nil, request())
+    end)
+    support.wait_until(function()
+      return server.requests[1]
+    end)
+    task:cancel()
+    assert.are.same({ "beamlens.llm.start ", "beamlens.llm.exception cancelled" }, seen)
+  end))
+
   it("emits start and stop, or exception, with what events.lua lists", with_servers({
     { OVERLOADED, { tool = "wait", input = { ms = 1 }, usage = { input_tokens = 100,
       output_tokens = 10, cache_read_input_tokens = 5, cache_creation_input_tokens = 6 } } },

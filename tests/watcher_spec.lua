@@ -683,11 +683,31 @@ describe("what keeps a watcher going", function()
     assert.is_truthy(it_is:result(2):find("no snapshot: ETIMEDOUT", 1, true))
   end))
 
+  it("has its prompt after a reload within a cycle, too", case({
+    function()
+      return { "take_snapshot" }
+    end,
+  }, nil, function(it_is)
+    local first = it_is.registry.script[1]
+    it_is.registry.script[1] = function(request)
+      it_is.watcher:reload({ policy = watched.policy({ instructions = "Mind the queue." }),
+        domain = it_is.domain, prompt = it_is.watcher.prompt, registry = it_is.registry })
+      return first(request)
+    end
+    it_is:start()
+    it_is:asleep()
+    assert.is_nil(it_is:last("watcher.crashed"))
+    assert.is_nil(it_is:asked(1).system:find("Mind the queue.", 1, true))
+    assert.is_truthy(it_is:asked(2).system:find("Mind the queue.", 1, true))
+  end))
+
   it("stops within its wait, leaving no handler behind", case({}, nil, function(it_is)
     it_is:start()
     it_is:asleep()
     it_is:stop()
     assert.are.equal(0, it_is.clock.sleepers())
+    local cut = it_is:last("tool.exception").metadata
+    assert.are.same({ "wait", "cancelled" }, { cut.tool, cut.error })
     assert.is_nil(next(it_is.detector.listeners))
     assert.is_nil(next(it_is.target.listeners))
     for _, handler in ipairs(it_is.telemetry:list_handlers()) do

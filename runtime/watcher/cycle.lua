@@ -214,17 +214,23 @@ local function run_tool(self, name, args, call)
     watcher.journal:add({ at_ms = watcher.clock.wall_ms(), tool = name, args = args })
     watcher:changed()
   end
-  local ok, result, info = async.pcall(tools.get(name).handler, watcher, args, call)
-  local took = { duration = watcher.clock.now_ms() - started_ms }
+  local function fail(err)
+    watcher:emit("beamlens.tool.exception", { tool = name, error = err },
+      { duration = watcher.clock.now_ms() - started_ms })
+  end
+  local ok, result, info = async.unwinding(function()
+    fail("cancelled")
+  end, async.pcall, tools.get(name).handler, watcher, args, call)
   if not ok then
-    watcher:emit("beamlens.tool.exception", { tool = name, error = tostring(result) }, took)
+    fail(tostring(result))
     return { error = ("internal error in %s: %s"):format(name,
       tostring(result):match("^[^\n]*")) }, { is_error = true }
   end
   info = info or {}
   local err = info.is_error and result.error or nil
   watcher:emit("beamlens.tool.stop", { tool = name, ok = not info.is_error,
-    error = type(err) == "table" and err.message or err }, took)
+    error = type(err) == "table" and err.message or err },
+    { duration = watcher.clock.now_ms() - started_ms })
   return result, info
 end
 

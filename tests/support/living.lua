@@ -14,6 +14,7 @@ local clock = require("runtime.clock")
 local http = require("runtime.http")
 local jumping = require("support.jumping")
 local loader = require("runtime.loader")
+local parts = require("runtime.app.parts")
 local played = require("support.played")
 local policy = require("runtime.policy")
 local sandbox = require("runtime.sandbox")
@@ -41,7 +42,7 @@ local function stand_still_outside(time, box)
 end
 
 local function count_events(self)
-  self.counts, self.handlers, self.failures = {}, {}, {}
+  self.counts = {}
   assert(self.telemetry:attach_many("living", telemetry.event_names(),
     function(event, measurements, metadata)
       local name = event:match("^beamlens%.(.*)")
@@ -70,12 +71,18 @@ function Host:load()
   return assert(list, table.concat(errors or {}, "\n"))
 end
 
+local function write_watchers(self, watchers)
+  return support.write_file(self.node.folder .. "/watchers/spec.lua",
+    ("return { { %s } }\n"):format(table.concat(watchers, " }, { ")))
+end
+
 local function new_app(self, model)
   local box = sandbox.new({ telemetry = self.telemetry })
   stand_still_outside(self.time, box)
+  self.registry, self.loader = registry_for(self, model), loader.new({ env = function() end })
   local made, errors = app.new({
-    policies = self:load(), registry = registry_for(self, model),
-    loader = loader.new({ env = function() end }), sandbox = box, alerts = self.alerts,
+    policies = self:load(), registry = self.registry, loader = self.loader, sandbox = box,
+    alerts = self.alerts,
     telemetry = self.telemetry, clock = self.clock, ledger = self.ledger,
     cookie = function()
       return function() end
@@ -98,8 +105,7 @@ function M.start(opts)
   self.clock = clock.system()
   self.node = played.new({ path = ("tests/recordings/%s.xz"):format(opts.recording),
     node = opts.node })
-  local file = support.write_file(self.node.folder .. "/watchers/spec.lua",
-    ("return { { %s } }\n"):format(table.concat(opts.watchers, " }, { ")))
+  local file = write_watchers(self, opts.watchers)
   self.telemetry = telemetry.new({ on_handler_error = function(_, event, err)
     error(event .. ": " .. err)
   end })
@@ -109,6 +115,7 @@ function M.start(opts)
   self.alerts = alerts.new({ telemetry = self.telemetry, clock = self.clock })
   self.app = new_app(self, opts.model)
   support.on_cleanup(function()
+    self:stop()
     os.remove(file)
     package.loaded["beamlens"] = nil
   end)
@@ -116,10 +123,29 @@ function M.start(opts)
   return self
 end
 
---- Ends it; all that it had open is to be gone.
+--- Puts other files of the same watchers in force, with domains and prompts that are loaded anew.
+---@param watchers string[]
+function Host:reload(watchers)
+  write_watchers(self, watchers)
+  local loaded = parts.new({ loader = self.loader, registry = self.registry,
+    telemetry = self.telemetry, clock = self.clock, ledger = self.ledger })
+  for i, policy_now in ipairs(self:load()) do
+    local unit, now = self.app.units[i], assert(loaded:of(policy_now))
+    unit.watcher:reload({ policy = policy_now, domain = now.domain, prompt = now.prompt,
+      registry = now.registry })
+    unit.detector:set_domain(now.domain)
+    unit.detector:set_policy(policy_now)
+  end
+  loaded:close()
+end
+
+--- Ends it, if it has not ended yet.
 ---@async
 function Host:stop()
-  self.app:stop("spec")
+  if not self.is_stopped then
+    self.is_stopped = true
+    self.app:stop("spec")
+  end
 end
 
 --- What a watcher has spent since the start.
