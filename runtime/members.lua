@@ -40,11 +40,14 @@ function Members:is_empty()
 end
 
 --- The members, oldest first.
+---@param accepts? fun(member: any): any Asked in no defined order: which are wanted.
 ---@return any[] list The caller's own.
-function Members:list()
+function Members:list(accepts)
   local numbers, list = self.numbers, {}
   for member in next, numbers do
-    list[#list + 1] = member
+    if not accepts or accepts(member) then
+      list[#list + 1] = member
+    end
   end
   table.sort(list, function(a, b)
     return numbers[a] < numbers[b]

@@ -219,10 +219,11 @@ end
 -- Settles what nobody settled: its task was ended.
 local function expire(self)
   local now_ms = self.clock.now_ms()
-  for _, held in ipairs(self.open:list()) do
-    if held.expires_ms < now_ms then
-      self:settle(held, held.cost.likely)
-    end
+  local expired = self.open:list(function(held)
+    return held.expires_ms < now_ms
+  end)
+  for _, held in ipairs(expired) do
+    self:settle(held, held.cost.likely)
   end
 end
 

@@ -16,6 +16,9 @@ describe("a set of members", function()
     assert.are.equal(199, #set:list())
     set:add(came[7])
     assert.are.equal(came[7], set:list()[200])
+    assert.are.same({ came[3], came[7] }, set:list(function(member)
+      return member == came[7] or member == came[3]
+    end))
   end)
 
   it("is empty when all have left", function()

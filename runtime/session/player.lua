@@ -206,14 +206,25 @@ function Player:values_of(entry)
   return checked(pcall(values.decode, entry.v))
 end
 
--- Stands for what a door would have opened: a thing whose methods do nothing.
+local function nothing() end
+
+-- Stands for what a door would have opened: a thing whose methods do nothing. When it is closed, or
+-- cancelled, nothing comes by the door any more; a connection cancels its calls.
 local function stand_in(self, n)
-  local function forget()
+  local methods = {}
+  function methods.close()
     self.doors[n] = nil
   end
-  local function nothing() end
-  return setmetatable({}, { __index = function(_, name)
-    return (name == "close" or name == "cancel") and forget or nothing
+  function methods.cancel(_, ...)
+    local other = ...
+    if select("#", ...) == 0 then
+      self.doors[n] = nil
+    elseif other then
+      self.doors[other.number] = nil
+    end
+  end
+  return setmetatable({ number = n }, { __index = function(_, name)
+    return methods[name] or nothing
   end })
 end
 

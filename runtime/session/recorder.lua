@@ -255,6 +255,7 @@ function Recorder:finish(reason)
     self:begin()
   end
   self:write({ ["end"] = reason, n = self.numbers })
+  self.is_over = true
 end
 
 return M

@@ -64,13 +64,20 @@ local function encode_number(number)
   return number
 end
 
--- The name of a node in a term's bytes: its first atom.
+-- The bytes that hold the length of an atom's name, by its tag in the external term format.
+local ATOMS = { [100] = 2, [115] = 1, [118] = 2, [119] = 1 }
+
+-- The name of a node in a term's bytes: its first atom that is one.
 local function node_in(bytes)
   for i = 2, #bytes - 2 do
-    local kind, size = bytes:byte(i, i + 1)
-    local name = kind == 119 and bytes:sub(i + 2, i + 1 + size)
-    if name and #name == size and name:find("^[^@]+@[^@]+$") then
-      return name
+    local width = ATOMS[bytes:byte(i)]
+    if width then
+      local high, low = bytes:byte(i + 1, i + 2)
+      local size = width == 1 and high or high * 256 + low
+      local name = bytes:sub(i + 1 + width, i + width + size)
+      if #name == size and name:find("^[^@]+@[^@]+$") then
+        return name
+      end
     end
   end
 end

@@ -143,14 +143,14 @@ end
 
 -- Ends the calls whose time is over, and sleeps until the next one's is.
 function Link:expire()
-  local now_ms, next_ms, expired = async.now_ms(), math.huge, {}
-  for _, flight in ipairs(self.pending:list()) do
-    if flight.until_ms <= now_ms then
-      expired[#expired + 1] = flight
-    else
+  local now_ms, next_ms = async.now_ms(), math.huge
+  local expired = self.pending:list(function(flight)
+    if flight.until_ms > now_ms then
       next_ms = math.min(next_ms, flight.until_ms)
+      return false
     end
-  end
+    return true
+  end)
   self.armed_ms = nil
   if next_ms < math.huge then
     self:arm(next_ms)

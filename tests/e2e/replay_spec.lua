@@ -101,9 +101,8 @@ describe("a recorded session", function()
   it("of a model that calls each kind of tool, and fails, replays without it", support.async(
     function()
       local n = node.start({ name = "record2" })
-      local path, clients = sessions.path(), nil
-      local server
-      clients, server = registry()
+      local path = sessions.path()
+      local clients, server = registry()
       local b = watch.start({ node = n, args = { "--record", path, "--clients", clients },
         watchers = { 'name = "beam", domain = "beam", sample = "1s", ' .. WAITS },
         env = { "ANTHROPIC_API_KEY=" .. KEY } })

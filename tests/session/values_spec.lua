@@ -80,15 +80,17 @@ describe("values of a recording", function()
   end)
 
   it("keep terms of a node, which print as on it", function()
-    -- <0.123.0> of a@b, as OTP 25 sends it
-    local bytes = "\131\88\119\3a@b\0\0\0\123\0\0\0\0\0\0\0\1"
-    for _, home in ipairs({ "a@b", "c@d" }) do
-      local pid = dist.decode(bytes, home)
-      local again = through(pid)
-      assert.are.equal(tostring(pid), tostring(again))
-      assert.are.equal(pid, again)
+    -- <0.123.0> of a@b, with its node as each kind of atom
+    for _, atom in ipairs({ "\119\3a@b", "\100\0\3a@b", "\118\0\3a@b", "\115\3a@b" }) do
+      local bytes = "\131\88" .. atom .. "\0\0\0\123\0\0\0\0\0\0\0\1"
+      for _, home in ipairs({ "a@b", "c@d" }) do
+        local pid = dist.decode(bytes, home)
+        local again = through(pid)
+        assert.are.equal(tostring(pid), tostring(again))
+        assert.are.equal(pid, again)
+      end
+      assert.are.equal("<0.123.0>", tostring(through(dist.decode(bytes, "a@b"))))
     end
-    assert.are.equal("<0.123.0>", tostring(through(dist.decode(bytes, "a@b"))))
   end)
 
   it("that no recording has are errors, never more", function()
