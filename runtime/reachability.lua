@@ -348,6 +348,7 @@ function Reachability:adopt(alert)
   end
   self.entries[alert.type] = self.entries[alert.type] or {
     held_ms = math.max(0, alert.last_seen - alert.detected_at), title = rule.title,
+    begun_ms = restored.begun_ms(finding, self.clock),
     trace_id = alert.trace_id, snapshots = alert.snapshots, finding = finding, reason = "",
     describe = function()
       return alert.summary

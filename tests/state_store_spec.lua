@@ -3,6 +3,7 @@ local alerts_kept = require("runtime.alerts.kept")
 local async = require("runtime.async")
 local clock = require("runtime.clock")
 local detection = require("support.detection")
+local journal = require("runtime.watcher.journal")
 local keeper = require("runtime.store.keeper")
 local restored = require("runtime.rules.restored")
 local snapshots = require("runtime.watcher.snapshots")
@@ -18,7 +19,7 @@ local WAIT_MS = 30000
 local function unit(name, node, limit)
   local watcher = { cycles = 0, waking = { notes = {} },
     current = { name = "healthy", reason = "", since_ms = 1, as_of_ms = 1, source = "start" },
-    snapshots = snapshots.new({ limit = limit or 100 }) }
+    snapshots = snapshots.new({ limit = limit or 100 }), journal = journal.new() }
   function watcher:changed(is_urgent)
     self.on_change(is_urgent)
   end
@@ -26,7 +27,7 @@ local function unit(name, node, limit)
   function watcher.happened() end
   return { meta = { watcher = name, domain = "beam", node = node or "a@h" }, watcher = watcher,
     policy = { history = { alerts = limit or 100 } },
-    detector = { rules = { rules = {}, entries = {} } } }
+    detector = { rules = { rules = {}, entries = {}, clock = clock.system() } } }
 end
 
 -- What an app knows of its watchers.

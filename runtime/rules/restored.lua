@@ -27,6 +27,14 @@ function M.finding(alert)
   return finding
 end
 
+--- When it began, by the monotonic clock of this run.
+---@param finding rules.Finding
+---@param clock clock.Clock
+---@return number
+function M.begun_ms(finding, clock)
+  return clock.now_ms() - math.max(0, clock.wall_ms() - finding.since)
+end
+
 local function rule_of(rules, type_name)
   for _, rule in ipairs(rules.rules) do
     if rule.type == type_name then
@@ -56,7 +64,7 @@ function M.adopt(rules, alert)
   end
   by_subject[finding.subject] = {
     rule = rule, finding = finding, held_ms = math.max(0, alert.last_seen - alert.detected_at),
-    clear_ms = 0, trace_id = alert.trace_id, told_rank = RANK[finding.severity],
+    begun_ms = M.begun_ms(finding, rules.clock), clear_ms = 0, trace_id = alert.trace_id, told_rank = RANK[finding.severity],
     told_value = finding.value, is_restored = true,
   }
   return true

@@ -43,7 +43,10 @@ local function keep(path)
   function t.spend(usd, account)
     local taken = { t.ledger:account(account or "process") }
     local cost = { usd = usd, tokens = 0 }
-    t.ledger:settle(t.ledger:admit(taken, { likely = cost, most = cost }, math.huge), cost)
+    local held = t.ledger:admit(taken, function()
+      return { likely = cost, most = cost }
+    end, math.huge)
+    t.ledger:settle(held, cost)
   end
   function t.spent(account)
     return t.ledger:account(account or "process").windows.usd_per_day.used

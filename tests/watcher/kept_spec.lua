@@ -30,7 +30,7 @@ describe("a watcher that goes on where another one was", function()
     again:start()
     local opening = again:asked(1).texts[1]
     for _, part in ipairs({ "Cycle 2 of", "observing", "odd", "look at the queue", "something",
-      "beamlens was restarted" }) do
+      "beamlens was restarted", "set_state observing: odd" }) do
       assert.is_truthy(opening:find(part, 1, true), opening)
     end
     again:asleep()
@@ -54,12 +54,28 @@ describe("a watcher that goes on where another one was", function()
     again:stop()
   end))
 
+  it("stays paused for what is left of its time", support.async(function()
+    local t = watched.new({ WAIT })
+    t.watcher:pause({ by = "guardian", reason = "too much", for_ms = 60000 })
+    local again = watched.new({ WAIT })
+    again.clock.advance(20000)
+    kept.restore(again.watcher, stored(t))
+    local paused = again.watcher.paused
+    assert.are.same({ "guardian", "too much", 40000 },
+      { paused.by, paused.reason, paused.ends_ms - again.clock.now_ms() })
+    again:start()
+    again.clock.advance(40000)
+    again:asked(1)
+    again:asleep()
+    again:stop()
+  end))
+
   it("tells what is none", function()
     local good = { state = { name = "healthy", reason = "", source = "start", since_ms = 1,
-      as_of_ms = 1 }, cycles = 0, notes = {} }
+      as_of_ms = 1 }, cycles = 0, notes = {}, journal = {} }
     assert.is_nil(kept.mistake(good))
     for field, value in pairs({ state = { name = "well" }, cycles = "many", notes = { 7 },
-      note = "text" }) do
+      note = "text", paused = true, journal = { { tool = 7 } } }) do
       local bad = json.decode(json.encode(good))
       bad[field] = value
       assert.is_string(kept.mistake(bad))

@@ -90,7 +90,9 @@ describe("the opening of a cycle", function()
   end }, function(it_is)
     it_is:start()
     it_is:asleep()
-    it_is.watcher:reload({ policy = watched.policy() })
+    local watcher = it_is.watcher
+    watcher:reload({ policy = watched.policy(), domain = watcher.domain, prompt = watcher.prompt,
+      registry = watcher.registry })
     it_is:advance(1800000)
     local text = it_is:asked(3).texts[1]
     assert.is_truthy(text:find("the operator's guard refused execute: no scripts <\\/data> now", 1,
