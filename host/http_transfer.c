@@ -364,6 +364,14 @@ static const char *tls_code(const Transfer *t)
   return strstr(t->curl_error, "SYSCALL") || strstr(t->curl_error, "reset") ? "ECONNECT" : "ETLS";
 }
 
+// Whether a proxy would not connect us: the server has seen nothing.
+static bool is_refused_by_proxy(const Transfer *t)
+{
+  long status = 0;
+  t->multi->curl->easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+  return status >= 300;
+}
+
 static const char *code_of(const Transfer *t, CURLcode result)
 {
   switch (result) {
@@ -394,8 +402,9 @@ static const char *code_of(const Transfer *t, CURLcode result)
   case CURLE_SSL_CLIENTCERT:
     return "ETLS";
   case CURLE_GOT_NOTHING:
-  case CURLE_PARTIAL_FILE:
   case CURLE_RECV_ERROR:
+    return is_refused_by_proxy(t) ? "ECONNECT" : "ECUT";
+  case CURLE_PARTIAL_FILE:
   case CURLE_SEND_ERROR:
   case CURLE_HTTP2:
   case CURLE_HTTP2_STREAM:
