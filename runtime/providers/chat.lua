@@ -67,6 +67,7 @@ function M.new(opts)
   dialect.tools = dialect.tools and opts.options.tools ~= false
   dialect.tool_choice = opts.options.tool_choice or dialect.tool_choice
   return setmetatable({
+    tool_lists = shared.tool_lists(),
     options = opts.options,
     model = opts.options.model,
     url = opts.url,
@@ -75,7 +76,6 @@ function M.new(opts)
     key_header = opts.key_header or { "authorization", "Bearer " },
     headers = opts.headers or {},
     dialect = dialect,
-    tool_lists = shared.tool_lists(),
   }, chat_mt)
 end
 
