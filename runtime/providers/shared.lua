@@ -101,6 +101,27 @@ function M.tool_list(lists, tools, build)
   return list
 end
 
+--- A provider's system prompt as a part of its requests, built and encoded once while it is used.
+---@param parts table<string, table> The provider's own, of `system_parts`.
+---@param text string
+---@param build fun(text: string): table
+---@return table
+function M.system_part(parts, text, build)
+  local part = parts[text]
+  if not part then
+    part = build(text)
+    json.encode_once(part)
+    parts[text] = part
+  end
+  return part
+end
+
+--- For `system_part`: what no request uses any more goes.
+---@return table<string, table>
+function M.system_parts()
+  return setmetatable({}, { __mode = "v" })
+end
+
 --- For `tool_list`.
 ---@return table<table, table>
 function M.tool_lists()
