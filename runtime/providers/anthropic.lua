@@ -138,14 +138,10 @@ local function tools_of(tools)
   return list
 end
 
-local function system_of(text)
-  local block = text_block(text)
-  block.cache_control = { type = "ephemeral" }
-  return { block }
-end
-
 function Anthropic:body(request)
   local options = self.options
+  local system = text_block(request.system)
+  system.cache_control = { type = "ephemeral" }
   local choice = request.force and { type = "tool", name = request.force } or { type = "any" }
   choice.disable_parallel_tool_use = true
   local body = {
@@ -155,7 +151,7 @@ function Anthropic:body(request)
     temperature = options.temperature,
     top_p = options.top_p,
     top_k = options.top_k,
-    system = shared.system_part(self.system_parts, request.system, system_of),
+    system = shared.system_part(self.system_parts, request.system, { system }),
     tools = shared.tool_list(self.tool_lists, request.tools, tools_of),
     tool_choice = choice,
     messages = messages_of(request.messages, request.cache_to),

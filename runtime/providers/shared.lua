@@ -101,15 +101,15 @@ function M.tool_list(lists, tools, build)
   return list
 end
 
---- A provider's system prompt as a part of its requests, built and encoded once while it is used.
+--- The part of a provider's requests that says this text, as it was built first: encoded once.
 ---@param parts table<string, table> The provider's own, of `system_parts`.
----@param text string
----@param build fun(text: string): table
+---@param text string The system prompt.
+---@param built table For it.
 ---@return table
-function M.system_part(parts, text, build)
+function M.system_part(parts, text, built)
   local part = parts[text]
   if not part then
-    part = build(text)
+    part = built
     json.encode_once(part)
     parts[text] = part
   end
