@@ -16,6 +16,13 @@
 #define BEAMLENS_VERSION "dev"
 #endif
 
+// The loop's own time is that of the beginning of its turn. To set it in the middle would make
+// timers due that then keep the turn going in which many requests start.
+static uint64_t now_ms(void)
+{
+  return uv_hrtime() / 1000000;
+}
+
 static void fail(Transfer *t, const char *code, const char *text)
 {
   t->ended = true;
@@ -30,7 +37,7 @@ static size_t on_head(char *line, size_t size, size_t count, void *arg)
 {
   Transfer *t = arg;
   size_t len = size * count;
-  t->last_at_ms = uv_now(t->multi->loop);
+  t->last_at_ms = now_ms();
   if (t->head_done) {
     return len; // trailers
   }
@@ -54,7 +61,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
 {
   Transfer *t = arg;
   size_t len = size * count;
-  t->last_at_ms = uv_now(t->multi->loop);
+  t->last_at_ms = now_ms();
   if (len > t->max_body_bytes - t->received) {
     char text[80];
     snprintf(text, sizeof(text), "the answer has more than %zu bytes", t->max_body_bytes);
@@ -90,7 +97,7 @@ static void on_deadline(uv_timer_t *timer);
 // Sets the timer to the nearest deadline.
 static void arm(Transfer *t)
 {
-  uint64_t now = uv_now(t->multi->loop);
+  uint64_t now = now_ms();
   uint64_t at = t->last_at_ms + t->idle_ms;
   if (t->total_at_ms && t->total_at_ms < at) {
     at = t->total_at_ms;
@@ -102,7 +109,8 @@ static void arm(Transfer *t)
   if (t->uploaded < t->upload_size && now + t->idle_ms / 4 + 1 < at) {
     at = now + t->idle_ms / 4 + 1;
   }
-  uv_timer_start(t->timer, on_deadline, at > now ? at - now : 0, 0);
+  uint64_t turn = uv_now(t->multi->loop);
+  uv_timer_start(t->timer, on_deadline, at > turn ? at - turn : 0, 0);
 }
 
 // Tells curl the addresses of this attempt.
@@ -130,7 +138,7 @@ static bool begin(Transfer *t, const struct addrinfo *found)
   if (found && !set_addresses(t, found)) {
     return false;
   }
-  t->waited_ms = uv_now(t->multi->loop) - t->started_at_ms;
+  t->waited_ms = now_ms() - t->started_at_ms;
   uint64_t left = t->connect_ms > t->waited_ms ? t->connect_ms - t->waited_ms : 1;
   left = t->has_more && left > 1 ? left / 2 : left;
   t->multi->curl->easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)left);
@@ -194,7 +202,7 @@ static void on_name_late(Transfer *t)
 static void on_deadline(uv_timer_t *timer)
 {
   Transfer *t = uv_handle_get_data((uv_handle_t *)timer);
-  uint64_t now = uv_now(t->multi->loop);
+  uint64_t now = now_ms();
   curl_off_t sent = uploaded(t);
   if (sent > t->uploaded) {
     t->uploaded = sent;
@@ -339,8 +347,7 @@ bool transfer_start(Transfer *t, HttpMulti *m, const TransferOptions *options)
   t->upload_size = options->body ? (curl_off_t)options->body_len : 0;
   t->connect_ms = (uint64_t)options->connect_timeout_ms;
   t->name_ms = t->connect_ms / 2;
-  uv_update_time(m->loop);
-  t->started_at_ms = t->last_at_ms = uv_now(m->loop);
+  t->started_at_ms = t->last_at_ms = now_ms();
   t->timeout_ms = options->timeout_ms;
   t->total_at_ms = options->timeout_ms ? t->last_at_ms + (uint64_t)options->timeout_ms : 0;
   if (prepare(t, options) && start(t)) {
@@ -355,6 +362,14 @@ bool transfer_start(Transfer *t, HttpMulti *m, const TransferOptions *options)
 static const char *tls_code(const Transfer *t)
 {
   return strstr(t->curl_error, "SYSCALL") || strstr(t->curl_error, "reset") ? "ECONNECT" : "ETLS";
+}
+
+// Whether a proxy would not connect us: the server has seen nothing.
+static bool is_refused_by_proxy(const Transfer *t)
+{
+  long status = 0;
+  t->multi->curl->easy_getinfo(t->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+  return status >= 300;
 }
 
 static const char *code_of(const Transfer *t, CURLcode result)
@@ -387,8 +402,9 @@ static const char *code_of(const Transfer *t, CURLcode result)
   case CURLE_SSL_CLIENTCERT:
     return "ETLS";
   case CURLE_GOT_NOTHING:
-  case CURLE_PARTIAL_FILE:
   case CURLE_RECV_ERROR:
+    return is_refused_by_proxy(t) ? "ECONNECT" : "ECUT";
+  case CURLE_PARTIAL_FILE:
   case CURLE_SEND_ERROR:
   case CURLE_HTTP2:
   case CURLE_HTTP2_STREAM:
@@ -419,7 +435,7 @@ void transfer_enough(Transfer *t)
 {
   if (!t->enough && !t->ended) {
     t->enough = true;
-    t->total_at_ms = uv_now(t->multi->loop) + ENOUGH_GRACE_MS;
+    t->total_at_ms = now_ms() + ENOUGH_GRACE_MS;
     arm(t);
   }
 }

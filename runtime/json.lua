@@ -29,7 +29,7 @@ end
 -- Texts of tables that do not change any more.
 local once = setmetatable({}, { __mode = "k" })
 
---- Encodes a table that does not change any more: the text is remembered while the table lives.
+--- Encodes a table that does not change any more; the text is remembered as long as it lives.
 ---@param value table
 ---@return string text
 function M.encode_once(value)

@@ -38,7 +38,7 @@ local function check_event(event)
   if type(event) ~= "string" then
     error(("an event name is a string, not a %s"):format(type(event)), 3)
   end
-  if event:find("^beamlens%.") and not events[event] then
+  if not events[event] and event:find("^beamlens%.") then
     error(("unknown event %q; `beamlens events` lists them"):format(event), 3)
   end
 end

@@ -178,7 +178,7 @@ describe("http.request", function()
       { "240.1.0.0/15", false }, { "*", false },
     }) do
       uv.os_setenv("no_proxy", case[1])
-      local answer = http.request({ url = url, timeout_ms = 5000 })
+      local answer = http.request({ url = url, timeout_ms = case[2] and 20000 or 300 })
       assert.are.equal(case[2], answer ~= nil and answer.body == "to " .. url, case[1])
     end
     -- A name behind the proxy is the proxy's to find.
@@ -189,7 +189,7 @@ describe("http.request", function()
     end
     for _, host in ipairs({ "sub.invalid", "a.sub.invalid", "A.SUB.INVALID." }) do
       local named = ("http://%s/"):format(host)
-      local answer = http.request({ url = named, timeout_ms = 5000 })
+      local answer = http.request({ url = named, timeout_ms = 300 })
       assert.is_false(answer ~= nil and answer.body == "to " .. named)
     end
   end))

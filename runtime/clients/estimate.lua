@@ -33,13 +33,21 @@ local estimate_mt = { __index = Estimate }
 ---@return estimate.Estimate
 function M.new(opts)
   return setmetatable({ reports_cost = opts and opts.reports_cost, tokens_per_byte = 1 / 3,
-    output = 300, discount = 1 }, estimate_mt)
+    output = 300, discount = 1, tools = setmetatable({}, { __mode = "k" }) }, estimate_mt)
 end
 
--- Bytes of what a model reads of a request. The tools are the same table for each.
-local function bytes_of(request)
-  local bytes = #(request.system or "")
-    + (request.tools and #json.encode_once(request.tools) or 0)
+-- The tools are the same table for each request.
+local function bytes_of_tools(self, tools)
+  if not tools then
+    return 0
+  end
+  self.tools[tools] = self.tools[tools] or #json.encode(tools)
+  return self.tools[tools]
+end
+
+-- Bytes of what a model reads of a request.
+local function bytes_of(self, request)
+  local bytes = #(request.system or "") + bytes_of_tools(self, request.tools)
   for _, message in ipairs(request.messages or {}) do
     bytes = bytes + #(message.text or "")
     if message.call then
@@ -77,7 +85,7 @@ end
 ---@param max_tokens integer
 ---@return { likely: estimate.Cost, most: estimate.Cost, bytes: integer }
 function Estimate:of(request, price, max_tokens)
-  local bytes = bytes_of(request)
+  local bytes = bytes_of(self, request)
   local input = math.ceil(bytes * self.tokens_per_byte)
   local output = math.ceil(self.output)
   local most_input = math.ceil(bytes * math.max(MOST_TOKENS_PER_BYTE,

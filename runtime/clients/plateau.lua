@@ -37,7 +37,7 @@ function Plateau:size_of(request)
   local bytes = #(request.system or "") + self.bytes_of_tools[tools]
   for _, message in ipairs(request.messages or {}) do
     bytes = bytes + #(message.text or "")
-      + (message.call and #json.encode(message.call.args or {}) or 0)
+      + (message.call and #json.encode_once(message.call.args or {}) or 0)
   end
   return bytes
 end

@@ -58,6 +58,7 @@ function M.new(options, env)
     tool_choice = options.tool_choice or (shared.thinks_always(options.model) and "auto" or "any"),
     key = key,
     tool_lists = shared.tool_lists(),
+    system_parts = shared.system_parts(),
     token = not key and shared.key(env("ANTHROPIC_AUTH_TOKEN")) or nil,
   }, anthropic_mt)
 end
@@ -154,7 +155,7 @@ function Anthropic:body(request)
     temperature = options.temperature,
     top_p = options.top_p,
     top_k = options.top_k,
-    system = { system },
+    system = shared.system_part(self.system_parts, request.system, { system }),
     tools = shared.tool_list(self.tool_lists, request.tools, tools_of),
     tool_choice = choice,
     messages = messages_of(request.messages, request.cache_to),

@@ -68,6 +68,7 @@ function M.new(opts)
   dialect.tools = dialect.tools and opts.options.tools ~= false
   dialect.tool_choice = opts.options.tool_choice or dialect.tool_choice
   return setmetatable({
+    tool_lists = shared.tool_lists(),
     options = opts.options,
     model = opts.options.model,
     url = opts.url,
@@ -77,7 +78,6 @@ function M.new(opts)
     headers = opts.headers or {},
     dialect = dialect,
     reports_cost = opts.reports_cost,
-    tool_lists = shared.tool_lists(),
   }, chat_mt)
 end
 

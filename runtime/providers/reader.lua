@@ -12,6 +12,8 @@ local M = {}
 -- What no waiting changes, whatever the server says about trying again.
 local FINAL = { auth = true, permission = true, not_found = true, quota = true }
 
+local OBJECT = ("{"):byte()
+
 ---@class providers.Reader
 local Reader = {}
 local reader_mt = { __index = Reader }
@@ -67,11 +69,15 @@ end
 
 function Reader:on_event(decode, event)
   local answer = self.answer
-  if answer.failure or answer.complete or is_filler(event.data) then
+  if answer.failure or answer.complete then
     return
-  elseif event.data:find("^%s*%[DONE%]%s*$") then
-    self:end_stream()
-    return
+  elseif event.data:byte() ~= OBJECT then
+    if is_filler(event.data) then
+      return
+    elseif event.data:find("^%s*%[DONE%]%s*$") then
+      self:end_stream()
+      return
+    end
   end
   local body, err = json.decode(event.data)
   if err then

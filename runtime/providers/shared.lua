@@ -116,6 +116,27 @@ function M.tool_list(lists, tools, build)
   return list
 end
 
+--- The part of a provider's requests that says this text, as it was built first: encoded once.
+---@param parts table<string, table> The provider's own, of `system_parts`.
+---@param text string The system prompt.
+---@param built table For it.
+---@return table
+function M.system_part(parts, text, built)
+  local part = parts[text]
+  if not part then
+    part = built
+    json.encode_once(part)
+    parts[text] = part
+  end
+  return part
+end
+
+--- For `system_part`: what no request uses any more goes.
+---@return table<string, table>
+function M.system_parts()
+  return setmetatable({}, { __mode = "v" })
+end
+
 --- For `tool_list`.
 ---@return table<table, table>
 function M.tool_lists()

@@ -7,6 +7,7 @@ local beamlens = require("support.beamlens")
 local clients = require("runtime.clients")
 local clock = require("runtime.clock")
 local domain = require("runtime.domain")
+local http = require("runtime.http")
 local json = require("runtime.json")
 local log = require("runtime.log")
 local spending = require("runtime.spending")
@@ -30,25 +31,19 @@ end
 --- Starts the stub with these answers, one after the other and again; with none it never answers.
 ---@async
 ---@param answers string[] Whole HTTP answers.
----@return { url: string, count: async fun(): integer }
+---@return string url
 function M.stub(answers)
   local args, stdin, stdout = {}, uv.new_pipe(), uv.new_pipe()
   for i, answer in ipairs(answers) do
     args[i] = support.write_file(support.tmp_path(("answer%d-%s"):format(i, uv.hrtime())), answer)
   end
-  local ended, next_line, text
+  local ended, port
   local process = assert(uv.spawn(compile("llm_stub"), {
     args = args[1] and args or { "--hang" }, stdio = { stdin, stdout, 2 } }, function()
     ended = true
   end))
-  text = ""
   stdout:read_start(function(_, bytes)
-    text = text .. (bytes or "")
-    local line, rest = text:match("^(%d+)\n(.*)$")
-    if line then
-      text = rest
-      next_line(tonumber(line))
-    end
+    port = port or bytes and tonumber(bytes)
   end)
   support.on_cleanup(function()
     stdin:close()
@@ -61,20 +56,17 @@ function M.stub(answers)
       os.remove(path)
     end
   end)
-  local function read_number(ask)
-    return assert(async.await(10000, function(done)
-      next_line = done
-      if ask then
-        stdin:write("?\n")
-      end
-    end))
-  end
-  return {
-    url = ("http://127.0.0.1:%d"):format(read_number()),
-    count = function()
-      return read_number(true)
-    end,
-  }
+  support.wait_until(function()
+    return port
+  end, 10000, "the stub")
+  return ("http://127.0.0.1:%d"):format(port)
+end
+
+--- How many requests the stub at this address has got.
+---@async
+---@return integer
+function M.count(url)
+  return tonumber(assert(http.request({ url = url })).body)
 end
 
 --- The answer of Anthropic's API that calls this tool, as a stream.

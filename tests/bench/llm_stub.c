@@ -3,7 +3,7 @@
 //
 //   stub FILE... | stub --hang
 //
-// Prints its port, and for each line on stdin how many requests have come. Ends with its stdin.
+// Prints its port. A GET is answered with how many POSTs have come. Ends with its stdin.
 
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -26,7 +26,7 @@ typedef struct Connection {
   char *head; // what has come of the request's head; its body is not kept
   size_t len, cap;
   size_t body_left;
-  bool in_body;
+  bool in_body, is_get;
 } Connection;
 
 static Reply replies[MAX_REPLIES];
@@ -57,6 +57,12 @@ static void end_request(int fd, Connection *c)
 {
   c->in_body = false;
   c->len = 0;
+  if (c->is_get) {
+    char count[32];
+    int len = snprintf(count, sizeof(count), "%ld", requests);
+    dprintf(fd, "HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s", len, count);
+    return;
+  }
   requests++;
   if (reply_count > 0) {
     const Reply *reply = &replies[(requests - 1) % reply_count];
@@ -86,6 +92,7 @@ static size_t take_head(Connection *c, const char *bytes, size_t len)
   char *length = strcasestr(c->head, "\r\ncontent-length:");
   c->body_left = length ? strtoul(length + strlen("\r\ncontent-length:"), NULL, 10) : 0;
   c->in_body = true;
+  c->is_get = strncmp(c->head, "GET ", 4) == 0;
   return used;
 }
 
@@ -114,8 +121,6 @@ static void on_readable(int epoll, int fd)
     if (read(fd, bytes, sizeof(bytes)) <= 0) {
       exit(0);
     }
-    printf("%ld\n", requests);
-    fflush(stdout);
     return;
   }
   ssize_t len = read(fd, bytes, sizeof(bytes));

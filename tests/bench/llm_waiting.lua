@@ -34,10 +34,7 @@ end
 
 local ok, err = pcall(support.async(function()
   local registry = parts.registry(url)
-  local sent, tasks = 0, {}
-  registry.telemetry:attach("bench", "beamlens.llm.start", function()
-    sent = sent + 1
-  end)
+  local tasks = {}
   local function ask(from, to)
     for i = from, to do
       tasks[i] = async.spawn(function()
@@ -45,9 +42,8 @@ local ok, err = pcall(support.async(function()
       end)
     end
     support.wait_until(function()
-      return sent == to
-    end, 60000)
-    async.sleep(500) -- until all are on their way
+      return parts.count(url) == to
+    end, 120000, "all requests to arrive")
   end
   ask(1, 10) -- what is loaded once
   local before = rss_kib()

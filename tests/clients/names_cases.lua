@@ -160,6 +160,26 @@ M["that knows no such name, or nothing at all, fails at once"] = function()
   end
 end
 
+M["that falls silent leaves the last addresses in use"] = function()
+  local is_silent = false
+  local names = name_server.start(function()
+    return not is_silent and { "127.0.0.1" } or nil
+  end)
+  local server = start_server({ on_request = function()
+    return { body = "ok", headers = { connection = "close" } }
+  end })
+  local url = server.url:gsub("127%.0%.0%.1", "model.example")
+  assert(http.request({ url = url }))
+  is_silent = true
+  assert(http.request({ url = url }))
+  assert(names.total == 2, "the answer is good for a minute")
+  async.sleep(61000)
+  local answer, err = http.request({ url = url, connect_timeout_ms = 10000 })
+  assert(answer, err)
+  assert(names.total > 2, "the name server was not asked again")
+  assert(answer.connect_ms >= 5000, "old addresses are for those who waited")
+end
+
 -- A socket whose queue is full: the system drops who wants to connect, as a black hole does.
 local function black_hole()
   local listener, waiting = uv.new_tcp(), {}

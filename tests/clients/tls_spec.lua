@@ -80,7 +80,8 @@ local function decide(server, ca_file)
   local registry = assert(clients.new({
     config = { primary = "Main", clients = {
       { name = "Private", provider = "anthropic", retry_policy = "DefaultRetry", options = {
-        model = "m", base_url = "https://127.0.0.1:" .. server.port, ca_file = ca_file } },
+        model = "m", base_url = ("https://%s:%d"):format(server.host or "127.0.0.1", server.port),
+        ca_file = ca_file } },
       { name = "Other", provider = "anthropic",
         options = { model = "m", base_url = other.url } },
       { name = "Main", provider = "fallback", options = { strategy = { "Private", "Other" } } },
@@ -108,6 +109,58 @@ local function refuses(server, ca_file)
   assert.is_nil(server.got:find("POST", 1, true))
 end
 
+-- A proxy that connects to the server whatever it is asked for, or refuses. Returns its URL, and
+-- what it was sent before.
+local function start_proxy(server, refusal)
+  local listener, sockets, got = uv.new_tcp(), {}, {}
+  support.on_cleanup(function()
+    listener:close()
+    for _, socket in ipairs(sockets) do
+      if not socket:is_closing() then
+        socket:close()
+      end
+    end
+  end)
+  local function pass_on(from, to)
+    from:read_start(function(_, bytes)
+      if bytes and not to:is_closing() then
+        to:write(bytes)
+      elseif not bytes and not to:is_closing() then
+        to:close()
+      end
+    end)
+  end
+  assert(listener:bind("127.0.0.1", 0))
+  assert(listener:listen(4, function()
+    local client, upstream = uv.new_tcp(), uv.new_tcp()
+    listener:accept(client)
+    sockets[#sockets + 1], sockets[#sockets + 2] = client, upstream
+    local text = ""
+    client:read_start(function(_, bytes)
+      text = text .. (bytes or "")
+      if not text:find("\r\n\r\n", 1, true) then
+        return
+      end
+      client:read_stop()
+      got[#got + 1] = text
+      if refusal then
+        client:write(refusal)
+        return
+      end
+      upstream:connect("127.0.0.1", server.port, function()
+        client:write("HTTP/1.1 200 Connection established\r\n\r\n")
+        pass_on(client, upstream)
+        pass_on(upstream, client)
+      end)
+    end)
+  end))
+  uv.os_setenv("https_proxy", ("http://127.0.0.1:%d"):format(listener:getsockname().port))
+  support.on_cleanup(function()
+    uv.os_unsetenv("https_proxy")
+  end)
+  return got
+end
+
 describe("a client over TLS", function()
   it("trusts a private CA that its ca_file names", support.async(function()
     local ca = make_ca("ca")
@@ -126,5 +179,31 @@ describe("a client over TLS", function()
   it("refuses the certificate of another host", support.async(function()
     local ca = make_ca("ca")
     refuses(start_tls(make_certificate(ca, "DNS:other.example")), ca .. ".pem")
+  end, 60))
+
+  it("goes through a proxy, which sees the host's name and nothing else", support.async(function()
+    local ca = make_ca("ca")
+    local server = start_tls(make_certificate(ca, "DNS:model.example"))
+    local got = start_proxy(server)
+    server.host = "model.example"
+    local result = decide(server, ca .. ".pem")
+    assert.are.same({ "Private", 5 }, { result.client, result.args.ms })
+    assert.is_truthy(server.got:find("sesame-0123456789", 1, true))
+    assert.are.equal(1, #got)
+    assert.is_truthy(got[1]:find(("^CONNECT model%%.example:%d "):format(server.port)), got[1])
+    assert.is_nil(got[1]:find("sesame", 1, true))
+  end, 60))
+
+  it("is given up at a proxy that refuses", support.async(function()
+    local ca = make_ca("ca")
+    local server = start_tls(make_certificate(ca, "DNS:model.example"))
+    server.host = "model.example"
+    local got = start_proxy(server,
+      "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    local result, detail = decide(server, ca .. ".pem")
+    assert.are.equal("Other", result.client)
+    assert.are.equal("connect", detail.kind)
+    assert.is_true(#got >= 1)
+    assert.is_nil(server.got:find("sesame", 1, true))
   end, 60))
 end)
