@@ -173,7 +173,7 @@ TEXT["beamlens.watcher.crashed"] = function(measurements, metadata, paint)
 end
 
 for _, name in ipairs({ "beamlens.watcher.hook_failed", "beamlens.rule.failed",
-  "beamlens.handler.failed", "beamlens.reload.failed" }) do
+  "beamlens.handler.failed", "beamlens.reload.failed", "beamlens.store.row_failed" }) do
   TEXT[name] = function(_, metadata, paint)
     return paint("warning", name:match("^beamlens%.(.*)$")) .. (": %s"):format(
       tostring(metadata.error):match("^[^\n]*"))
