@@ -172,6 +172,23 @@ describe("the state of watchers in the store", function()
     assert.are.equal("reopened", cause)
   end, 60))
 
+  it("is deleted with a watcher that is gone for good", support.async(function()
+    local path = tree.make({}) .. "/s.db"
+    local t = host(path)
+    local one, other = unit("w"), unit("other")
+    for _, each in ipairs({ one, other }) do
+      t.state:adopt(each)
+      each.watcher.snapshots:add(sample("s1", 1))
+    end
+    t.keeper:flush(WAIT_MS)
+    assert.are.equal(2, count(path, "snapshots"))
+    t.state:forget(one)
+    one.watcher.snapshots:add(sample("s2", 2)) -- what it still does is not kept any more
+    t.stop()
+    assert.are.equal(1, count(path, "watchers"))
+    assert.are.equal(1, count(path, "snapshots"))
+  end, 60))
+
   it("waits for a member of a cluster, which may not be found at once", support.async(function()
     local path = tree.make({}) .. "/s.db"
     local t = host(path)
