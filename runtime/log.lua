@@ -219,7 +219,7 @@ TEXT["beamlens.watcher.resumed"] = function(measurements, _, paint)
 end
 
 for _, name in ipairs({ "beamlens.watcher.hook_failed", "beamlens.rule.failed",
-  "beamlens.handler.failed", "beamlens.reload.failed" }) do
+  "beamlens.handler.failed", "beamlens.reload.failed", "beamlens.store.row_failed" }) do
   TEXT[name] = function(_, metadata, paint)
     return paint("warning", name:match("^beamlens%.(.*)$")) .. (": %s"):format(
       tostring(metadata.error):match("^[^\n]*"))

@@ -9,6 +9,7 @@
 local alerts_kept = require("runtime.alerts.kept")
 local async = require("runtime.async")
 local json = require("runtime.json")
+local ownerless = require("runtime.state_store.ownerless")
 local restored = require("runtime.rules.restored")
 local rows = require("runtime.store.rows")
 local tables = require("runtime.state_store.tables")
@@ -18,7 +19,6 @@ local M = {}
 
 -- How soon a change is written: that an alert is still seen changes with each sample.
 local STATE_MS, SEEN_MS = 1000, 30000
--- How long a member of a cluster may take to be found again.
 local AWAITED_MS = 10 * 60 * 1000
 
 ---@class state_store.State: store_keeper.Part
@@ -30,12 +30,18 @@ local function key_of(meta)
 end
 
 --- Nothing is known of before.
----@param opts { alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock }
+---@param opts { alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock,
+--- awaited_ms?: number } `awaited_ms`: how long a member of a cluster may take to be found again
+--- (default 10 min).
 ---@return state_store.State
 function M.new(opts)
   local self = setmetatable({ alerts = opts.alerts, telemetry = opts.telemetry,
-    clock = opts.clock, units = {}, waiting = {}, creations = {}, spoiled = {}, of_node = {} },
-    state_mt)
+    clock = opts.clock, awaited_ms = opts.awaited_ms or AWAITED_MS,
+    units = {}, -- the watchers that run, by key
+    waiting = {}, -- what was kept of those that do not run yet, by key
+    creations = {}, -- the incarnation of each node
+    of_node = {}, -- the nodes, by name
+  }, state_mt)
   self:make_rows()
   self.alerts.on_change = function(id, is_seen_only)
     self:note(self.changed.alerts, id, is_seen_only and SEEN_MS or 0)
@@ -259,8 +265,9 @@ function State:adopt_node(node)
   self:give_node_alerts(node)
 end
 
--- Deletes what was kept of a watcher.
-local function drop(self, key)
+--- Deletes what was kept of a watcher.
+---@param key string
+function State:drop(key)
   local snapshots = snapshots_of(self, key)
   self.units[key], self.waiting[key] = nil, nil
   self:note(self.changed.watchers, key, STATE_MS)
@@ -274,7 +281,7 @@ end
 function State:forget(unit)
   unit.watcher.on_change = nil
   unit.watcher.snapshots.on_change = function() end
-  drop(self, key_of(unit.meta))
+  self:drop(key_of(unit.meta))
 end
 
 --- Forgets a node that is watched no more.
@@ -284,60 +291,15 @@ function State:forget_node(name)
   self:note(self.changed.nodes, name, STATE_MS)
 end
 
--- Whether what belongs to this watcher has an owner: "kept", "awaited" as of a cluster's member
--- that may be found again, or "gone".
-local function fate(app, meta)
-  local node = app.nodes[meta.node]
-  local unit = node and node:find(meta.watcher)
-  if node and meta.domain == "node" or unit and unit.meta.domain == meta.domain then
-    return "kept"
-  end
-  for _, policy in ipairs(not node and app:policies() or {}) do
-    if policy.follows and (meta.domain == "node"
-      or policy.name == meta.watcher and policy.domain == meta.domain) then
-      return "awaited"
-    end
-  end
-  return "gone"
-end
-
--- Ends what has no owner. True when something is awaited.
-local function end_ownerless(self, awaits)
-  local is_awaited = false
-  local function ends(meta)
-    local what = fate(self.app, meta)
-    is_awaited = is_awaited or what == "awaited"
-    return (what == "gone" or what == "awaited" and not awaits) and what
-  end
-  for _, alert in ipairs(self.alerts:firing()) do
-    local how = ends(alert)
-    if how then
-      self.alerts:resolve(alert.id, how == "gone" and "policy" or "left")
-    end
-  end
-  for _, key in ipairs(self:watcher_keys()) do
-    local name, node, domain = unpack(tables.parts(key))
-    if not self.units[key] and ends({ watcher = name, node = node, domain = domain }) then
-      drop(self, key)
-    end
-  end
-  for name in pairs(self.creations) do
-    if ends({ node = name, domain = "node" }) then
-      self:forget_node(name)
-    end
-  end
-  return is_awaited
-end
-
 --- Ends what belongs to watchers that are defined no more. To be called when all that the files
 --- define is there.
 ---@param app app.App
 function State:settle(app)
   self.app = app
-  if end_ownerless(self, true) and not self.await then
+  if ownerless.finish(self, app, true) and not self.await then
     self.await = async.spawn(function()
-      async.sleep(AWAITED_MS)
-      end_ownerless(self, false)
+      async.sleep(self.awaited_ms)
+      ownerless.finish(self, app, false)
     end, { name = "awaited members", detached = true })
   end
 end

@@ -52,11 +52,13 @@ local function app_of(units, policies)
 end
 
 -- The state of a host, kept at `path`.
-local function host(path, with_clock)
+local function host(path, with_clock, awaited_ms)
   local t = { clock = with_clock or clock.system(), warnings = {} }
   local bus = telemetry.new()
+  t.bus = bus
   t.alerts = alerts.new({ telemetry = bus, clock = t.clock })
-  t.state = state_store.new({ alerts = t.alerts, telemetry = bus, clock = t.clock })
+  t.state = state_store.new({ alerts = t.alerts, telemetry = bus, clock = t.clock,
+    awaited_ms = awaited_ms })
   t.keeper = keeper.new({ path = path, parts = { t.state }, clock = clock.system(),
     telemetry = bus, retry_ms = { first = 20, max = 100 }, warn = function(text)
       table.insert(t.warnings, text)
@@ -171,6 +173,23 @@ describe("the state of watchers in the store", function()
     assert.are.equal("reopened", cause)
   end, 60))
 
+  it("is deleted with a watcher that is gone for good", support.async(function()
+    local path = tree.make({}) .. "/s.db"
+    local t = host(path)
+    local one, other = unit("w"), unit("other")
+    for _, each in ipairs({ one, other }) do
+      t.state:adopt(each)
+      each.watcher.snapshots:add(sample("s1", 1))
+    end
+    t.keeper:flush(WAIT_MS)
+    assert.are.equal(2, count(path, "snapshots"))
+    t.state:forget(one)
+    one.watcher.snapshots:add(sample("s2", 2)) -- what it still does is not kept any more
+    t.stop()
+    assert.are.equal(1, count(path, "watchers"))
+    assert.are.equal(1, count(path, "snapshots"))
+  end, 60))
+
   it("waits for a member of a cluster, which may not be found at once", support.async(function()
     local path = tree.make({}) .. "/s.db"
     local t = host(path)
@@ -191,6 +210,27 @@ describe("the state of watchers in the store", function()
     assert.are.equal("policy", t.alerts:get(fired.id).resolved_by)
     t.stop()
     assert.are.equal(1, count(path, "watchers"))
+  end, 60))
+
+  it("gives up a member of a cluster that is not found again", support.async(function()
+    local path = tree.make({}) .. "/s.db"
+    local t = host(path)
+    t.state:adopt(unit("w", "member@h"))
+    local fired = t.fire({ node = "member@h" })
+    t.bus:execute("beamlens.node.up", {}, { node = "member@h", creation = 7 })
+    t.stop()
+    assert.are.equal(1, count(path, "nodes"))
+    t = host(path, nil, 50)
+    local seed = unit("w", "seed@h")
+    t.state:adopt(seed)
+    t.state:settle(app_of({ seed }, { { name = "w", domain = "beam", follows = true } }))
+    support.wait_until(function()
+      return t.alerts:get(fired.id).status == "resolved"
+    end, WAIT_MS, "the member to be given up")
+    assert.are.equal("left", t.alerts:get(fired.id).resolved_by)
+    t.stop()
+    assert.are.equal(1, count(path, "watchers"))
+    assert.are.equal(0, count(path, "nodes"))
   end, 60))
 
   it("that could not be read at the start comes in later, beside what is new",

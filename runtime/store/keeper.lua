@@ -15,6 +15,7 @@ local failures = require("runtime.store.failures")
 local schema = require("runtime.store.schema")
 local set_aside = require("runtime.store.set_aside")
 local store = require("runtime.store")
+local teller = require("runtime.store.teller")
 
 local M = {}
 
@@ -45,42 +46,20 @@ local keeper_mt = { __index = Keeper }
 function M.new(opts)
   local retry = opts.retry_ms or { first = FIRST_RETRY_MS, max = MAX_RETRY_MS }
   local self = setmetatable({ path = opts.path, parts = opts.parts, clock = opts.clock,
-    telemetry = opts.telemetry, warn = opts.warn, retry = retry, retry_ms = retry.first,
-    events = {}, wake = async.signal(), idle = async.signal(), wrote_ms = -math.huge }, keeper_mt)
+    warn = opts.warn, retry = retry, retry_ms = retry.first, teller = teller.new(opts),
+    wake = async.signal(), idle = async.signal(), wrote_ms = -math.huge }, keeper_mt)
   for _, part in ipairs(self.parts) do
     part.keeper = self
   end
   return self
 end
 
--- Tells of the store; before `start` nobody listens yet.
+--- Emits an event of the store.
+---@param event string Without `beamlens.store.`.
+---@param measurements table
+---@param metadata table
 function Keeper:emit(event, measurements, metadata)
-  measurements.system_time, metadata.path = self.clock.wall_ms(), self.path
-  local told = { "beamlens.store." .. event, measurements, metadata }
-  if self.events then
-    self.events[#self.events + 1] = told
-  else
-    self.telemetry:execute(unpack(told))
-  end
-end
-
--- Tells of a failure when it begins, and again only when it is another one.
-function Keeper:tell_failure(err, code, aside)
-  local failure = self.failure
-  if not failure then
-    failure = { since_ms = self.clock.now_ms() }
-    self.failure = failure
-  end
-  if failure.code == code and not aside then
-    return
-  end
-  failure.code = code
-  self.warn(aside and ("the store %s: %s; it is set aside as %s, and a new one is begun"):format(
-    self.path, failures.plain(err), aside)
-    or ("the store %s: %s; what is to outlive a restart is kept in memory alone until it works")
-      :format(self.path, failures.text(err, code)))
-  self:emit("failed", { retry_ms = aside and 0 or self.retry_ms },
-    { error = err, code = code, set_aside = aside })
+  self.teller:emit(event, measurements, metadata)
 end
 
 -- What was remembered of changes says nothing any more: all is written when the store works again.
@@ -91,7 +70,7 @@ function Keeper:failed(err, code)
       rows:forget()
     end
   end
-  self:tell_failure(err, code)
+  self.teller:failed(err, code, self.retry_ms)
   if self.store and code ~= "ETIMEDOUT" then
     self.store:drop()
   end
@@ -105,7 +84,7 @@ function Keeper:set_aside(err)
     return nil, ("EBROKEN: %s, and it cannot be set aside: %s"):format(failures.plain(err),
       aside_err), "EBROKEN"
   end
-  self:tell_failure(err, "EBROKEN", aside)
+  self.teller:set_aside(err, aside)
   return true
 end
 
@@ -128,7 +107,7 @@ function Keeper:restore()
   self.was_read = true
   self.is_restoring = true -- what changes by that is to be written
   for i, part in ipairs(self.parts) do
-    part:restore(found[i], not self.events)
+    part:restore(found[i], self.has_started == true)
   end
   self.is_restoring = false
   return true
@@ -215,11 +194,9 @@ function Keeper:recover()
     end
   end
   self:write()
-  local failure = self.failure
-  if self.is_ready and failure then
-    self.failure, self.retry_ms = nil, self.retry.first
-    self.warn(("the store %s works; all is written"):format(self.path))
-    self:emit("recovered", { duration = self.clock.now_ms() - failure.since_ms }, {})
+  if self.is_ready then
+    self.retry_ms = self.retry.first
+    self.teller:recovered()
   end
 end
 
@@ -246,7 +223,7 @@ end
 
 function Keeper:run()
   while true do
-    if self.is_ready and self.failure then
+    if self.is_ready and self.teller:is_failing() then
       self:recover()
     elseif self.is_ready then
       wait_due(self)
@@ -282,11 +259,8 @@ end
 
 --- Begins to write. Failures are events from now on; what failed before is told now.
 function Keeper:start()
-  local events = self.events
-  self.events = nil
-  for _, told in ipairs(events) do
-    self.telemetry:execute(unpack(told))
-  end
+  self.has_started = true
+  self.teller:start()
   self.task = async.spawn(self.run, { name = "store", detached = true, on_error = function(err)
     self.is_ready = false
     self.warn(("the store %s is not kept any more: %s"):format(self.path, err))

@@ -35,6 +35,8 @@ local FOREIGN = [[
 SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
   AND name <> 'spending' LIMIT 1]]
 
+local MAX_CHECKED_BYTES = 64 * 1024 * 1024
+
 --- The version of a file that was just made.
 M.VERSION = #STEPS
 
@@ -60,6 +62,19 @@ local function check(store)
   return version
 end
 
+-- Goes through the whole file, unless that would take long.
+local function check_pages(store)
+  local rows, err, code = store:query("SELECT page_count * page_size "
+    .. "FROM pragma_page_count(), pragma_page_size()")
+  if rows and rows[1][1] <= MAX_CHECKED_BYTES then
+    rows, err, code = store:query("PRAGMA quick_check(1)")
+    if rows and rows[1][1] ~= "ok" then
+      return nil, "EBROKEN: " .. rows[1][1]:gsub("%s+", " "), "EBROKEN"
+    end
+  end
+  return rows, err, code
+end
+
 --- Checks a store without changing it.
 ---@async
 ---@param store store.Store
@@ -72,12 +87,10 @@ function M.check(store)
   if not version then
     return nil, err, code
   end
-  local rows
-  rows, err, code = store:query("PRAGMA quick_check(1)")
-  if not rows then
+  local ok
+  ok, err, code = check_pages(store)
+  if not ok then
     return nil, err, code
-  elseif rows[1][1] ~= "ok" then
-    return nil, "EBROKEN: " .. rows[1][1]:gsub("%s+", " "), "EBROKEN"
   end
   return version
 end

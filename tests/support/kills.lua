@@ -40,7 +40,9 @@ local function model()
       { tool = "fire_alert", input = { reason = "tell", type = "other", severity = "warning",
         subject = "m" .. math.random(5), summary = "odd", snapshot_ids = { id or "none" } } },
     }
-    return calls[math.random(#calls)]
+    local call = calls[math.random(#calls)]
+    call.delay_ms = 200
+    return call
   end })
 end
 
