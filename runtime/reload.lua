@@ -14,6 +14,7 @@ local changes = require("runtime.app.changes")
 local handlers = require("runtime.reload.handlers")
 local quiet = require("runtime.reload.quiet")
 local round = require("runtime.reload.round")
+local suggest = require("runtime.suggest")
 local traces = require("runtime.loader.trace")
 local watch = require("runtime.reload.watch")
 
@@ -29,7 +30,7 @@ local reloader_mt = { __index = Reloader }
 --- warn: fun(text: string), look_ms?: number }
 ---@return reload.Reloader
 function M.new(opts)
-  local self = setmetatable({ opts = opts, app = opts.app, told = {},
+  local self = setmetatable({ opts = opts, app = opts.app, told = {}, failing = {},
     handlers = handlers.new(opts.telemetry) }, reloader_mt)
   self.handlers:set(opts.app:policies())
   self.warned = {}
@@ -160,6 +161,7 @@ function Reloader:once(reason, how)
   for _, path in ipairs(registry.changed) do
     table.insert(now.changed, path)
   end
+  self:add_mended(now)
   local report = changes.apply(self.app, now.plan)
   now:commit()
   self.handlers:set(self.app:policies())
@@ -186,6 +188,24 @@ function Reloader:look_again(ms)
     self.again = nil
     self:on_quiet()
   end, { name = "reload again", detached = true })
+end
+
+-- A file that was wrong, and is what it was before that: this is worth a word, too.
+function Reloader:add_mended(now)
+  local failing = {}
+  for _, failure in ipairs(now.failed) do
+    failing[failure.file] = true
+  end
+  local changed = {}
+  for _, path in ipairs(now.changed) do
+    changed[path] = true
+  end
+  for _, path in ipairs(suggest.keys(self.failing)) do
+    if not failing[path] and not changed[path] then
+      table.insert(now.changed, path)
+    end
+  end
+  self.failing = failing
 end
 
 -- The text that a failure is about, so that the same mistake in it is told once.
