@@ -75,9 +75,8 @@ function Unit:reload(policy, parts)
     if self.node.sweep then
       self.node.sweep:need(parts.domain.sweeps)
     end
-    self.detector:set_domain(parts.domain)
   end
-  self.detector:set_policy(policy)
+  self.detector:set_policy(policy, has_other_domain and parts.domain or nil)
   self:account()
   self.watcher:reload({ policy = policy, domain = parts.domain, prompt = parts.prompt,
     registry = parts.registry })

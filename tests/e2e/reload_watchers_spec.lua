@@ -276,15 +276,15 @@ describe("a reload", function()
 
   it("keeps the connection to a node, and the alert of a rule on it", support.async(function()
     local n = node.start({ name = "reload1" })
+    local rule = [[rules = { { type = "spec_rule", severity = "warning", hold = "0s",
+      when = function() return { subject = "s", value = 1 } end } }]]
     local function beam(more)
       return ('return { domain = "beam", node = %q, sample = "1s", %s }'):format(n.name, more)
     end
-    local hold = 'rules = { mailbox_growth = { hold = "1s" } }'
-    local h = reloading.start({ ["watchers/beam.lua"] = beam(hold) }, { env = {
+    local h = reloading.start({ ["watchers/beam.lua"] = beam(rule) }, { env = {
       "ERL_EPMD_PORT=" .. n.epmd_port, "BEAMLENS_COOKIE=" .. n.cookie } })
-    n:eval("fl:slow_consumer(orders_worker, 2000, 1).")
     local alert = h.b:wait_for("watcher.alert_fired", nil, 60000).metadata.alert
-    h:write("watchers/beam.lua", beam(hold .. ', instructions = "Look.", wait = { max = "1m" }'))
+    h:write("watchers/beam.lua", beam(rule .. ', instructions = "Look.", wait = { max = "1m" }'))
     assert.are.same({ "beam " .. n.name }, h:applied().changed)
     local samples = #h.b:all("beamlens.sampler.sample")
     support.wait_until(function()
