@@ -68,7 +68,7 @@ describe("the watchers that are shipped", function()
         end) >= 4
       end, 60000, "samples of " .. name)
     end
-    for _, event in ipairs({ "finding.pending", "watcher.alert_fired", "watcher.hook_failed",
+    for _, event in ipairs({ "finding.firing", "watcher.alert_fired", "watcher.hook_failed",
       "rule.failed", "sampler.failed", "watcher.crashed" }) do
       assert.are.same({}, b:all("beamlens." .. event))
     end

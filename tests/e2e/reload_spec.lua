@@ -27,8 +27,9 @@ describe("a file that is saved while the host runs", function()
   it("is in force at the next decision, and the watcher keeps what it knows",
     support.async(function()
       local replies = 0
-      local old, new = watcher('instructions = "Watch the old one."'),
-        watcher('instructions = "Watch the new one."')
+      local old, new = watcher('instructions = "Watch the old one.", '
+        .. "limits = { calls_per_cycle = 1000 }"), watcher('instructions = "Watch the new one.", '
+        .. "limits = { calls_per_cycle = 1000 }")
       local h = reloading.start({ ["watchers/w.lua"] = old },
         { reply = function()
           replies = replies + 1

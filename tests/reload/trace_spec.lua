@@ -62,6 +62,18 @@ describe("what a file requires", function()
     end
   end))
 
+  it("is ours as long as a copy of a domain's module is not changed", support.async(function()
+    local file = assert(io.open("domains/node/fields.lua"))
+    local text = file:read("*a")
+    file:close()
+    local root = tree.make({ ["domains/a.lua"] = 'return { require("domains.node.fields") }',
+      ["domains/node/fields.lua"] = text })
+    local ours = require("domains.node.fields")
+    assert.are.equal(ours, assert(load_file(root, "domains/a.lua"))[1])
+    support.write_file(root .. "/domains/node/fields.lua", "return { changed = true }")
+    assert.is_true(assert(load_file(root, "domains/a.lua"))[1].changed)
+  end))
+
   it("is named with file and line when it is wrong", support.async(function()
     local root = tree.make({
       ["a.lua"] = 'return require("broken")', ["broken.lua"] = "local M = {}\nreturn M M",
