@@ -128,22 +128,19 @@ function Detector:on_finding(fn)
   return self.rules:on_finding(fn)
 end
 
---- Puts another policy in force; history and findings stay.
+--- Puts another policy in force, and with it a changed domain, with its snapshot and its rules;
+--- history stays, and so do findings whose rule there still is.
 ---@param policy table
-function Detector:set_policy(policy)
+---@param domain? table
+function Detector:set_policy(policy, domain)
+  if domain then
+    self.sampler.domain = domain
+    self.history.parts = domain.sweeps
+    self.rules.domain = domain
+  end
   self.rules:set_settings(finding_alert.setting_options(self.rules.domain, self.ctx.settings))
   self.rules:set_policy(policy)
   self.sampler:set_sample_ms(policy.sample_ms)
-end
-
---- Puts a changed domain in force, with its snapshot and its rules; history and findings stay, as
---- with `set_policy`.
----@param domain table
-function Detector:set_domain(domain)
-  self.sampler.domain = domain
-  self.history.parts = domain.sweeps
-  self.rules.domain = domain
-  self.rules:set_policy(self.rules.policy)
 end
 
 --- The newest snapshots, oldest first; those before a restart while there are none since.

@@ -17,7 +17,7 @@ local M = {}
 local STEP = 1000
 local MAX_LEVELS = 30
 -- How much of a stretch may be a call that was let run, before it is said that it was one.
-local UNCUT_MS = 100
+local UNCUT_MS = 20
 
 --- Where a function is written, for people: `watchers/beam.lua:12`.
 ---@param fn function

@@ -14,10 +14,15 @@ local changes = require("runtime.app.changes")
 local handlers = require("runtime.reload.handlers")
 local quiet = require("runtime.reload.quiet")
 local round = require("runtime.reload.round")
+local suggest = require("runtime.suggest")
 local traces = require("runtime.loader.trace")
+local uv = require("luv")
 local watch = require("runtime.reload.watch")
 
 local M = {}
+
+-- How long a file may be empty, and what a timer may be too early.
+local EMPTY_MS, LATER_MS = 1000, 100
 
 ---@class reload.Reloader
 local Reloader = {}
@@ -29,7 +34,8 @@ local reloader_mt = { __index = Reloader }
 --- warn: fun(text: string), look_ms?: number }
 ---@return reload.Reloader
 function M.new(opts)
-  local self = setmetatable({ opts = opts, app = opts.app, told = {},
+  local self = setmetatable({ opts = opts, app = opts.app, told = {}, failing = {},
+    empty_since = {},
     handlers = handlers.new(opts.telemetry) }, reloader_mt)
   self.handlers:set(opts.app:policies())
   self.warned = {}
@@ -157,14 +163,16 @@ function Reloader:once(reason, how)
   for _, err in ipairs(registry.errors) do
     now:fail(registry.file, err)
   end
+  self:leave_empty(now)
   for _, path in ipairs(registry.changed) do
     table.insert(now.changed, path)
   end
+  self:add_mended(now)
   local report = changes.apply(self.app, now.plan)
   now:commit()
   self.handlers:set(self.app:policies())
   self:watch_files()
-  if how.is_early and now.failed[1] then
+  if now.failed[1] and self.quiet and (how.is_early or not self:has_settled()) then
     self.quiet:note() -- it may be half written: that is told when the writer is done
   else
     self:tell_failures(now.failed)
@@ -188,6 +196,52 @@ function Reloader:look_again(ms)
   end, { name = "reload again", detached = true })
 end
 
+-- Whether what is wrong is still as it was read.
+function Reloader:has_settled()
+  for _, part in ipairs({ self.opts.loaded, self.opts.sources, self.opts.registry }) do
+    for _, trace in ipairs(part:tried_traces()) do
+      if not trace:is_current() then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+-- A file that is empty is about to be written: that it is wrong is told when it stays so.
+function Reloader:leave_empty(now)
+  local since, told, now_ms = {}, {}, self.opts.clock.now_ms()
+  for _, failure in ipairs(now.failed) do
+    local stat = uv.fs_stat(failure.file)
+    if stat and stat.type == "file" and stat.size == 0 then
+      since[failure.file] = self.empty_since[failure.file] or now_ms
+    end
+    if since[failure.file] and now_ms - since[failure.file] < EMPTY_MS then
+      now.again_ms = now.again_ms or EMPTY_MS + LATER_MS
+    else
+      told[#told + 1] = failure
+    end
+  end
+  self.empty_since, now.failed = since, told
+end
+
+-- A file that was wrong, and is what it was before that: this is worth a word, too.
+function Reloader:add_mended(now)
+  local failing = {}
+  for _, failure in ipairs(now.failed) do
+    failing[failure.file] = true
+  end
+  local changed = {}
+  for _, path in ipairs(now.changed) do
+    changed[path] = true
+  end
+  for _, path in ipairs(suggest.keys(self.failing)) do
+    if not failing[path] and not changed[path] then
+      table.insert(now.changed, path)
+    end
+  end
+end
+
 -- The text that a failure is about, so that the same mistake in it is told once.
 local function text_of(file)
   local trace = traces.new()
@@ -197,7 +251,9 @@ end
 
 function Reloader:tell_failures(failed)
   local still, bus, clock = {}, self.opts.telemetry, self.opts.clock
+  self.failing = {}
   for _, failure in ipairs(failed) do
+    self.failing[failure.file] = true
     local key = ("%s\0%s"):format(failure.error, text_of(failure.file))
     if not self.told[key] and not still[key] then
       bus:execute("beamlens.reload.failed", { system_time = clock.wall_ms() },

@@ -146,6 +146,15 @@ function Target:retry_now()
   self.keeper:retry_now()
 end
 
+--- Takes another place, or another cookie, for the next attempt, which is made at once where the
+--- node is not up.
+---@param address string As `node` of `new`, of the same name.
+---@param cookie fun(): string?, string?, string?
+function Target:reach_by(address, cookie)
+  self.keeper:reach_by(address, cookie)
+  self:retry_now()
+end
+
 -- Enters a state. Its time of beginning is kept when only the details differ. Who waits for a
 -- change is woken by `changed`, after the change has been told.
 function Target:set_state(state)

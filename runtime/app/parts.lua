@@ -274,6 +274,16 @@ function Loaded:retire(in_use)
   self.retired = left
 end
 
+--- The traces of versions that are wrong.
+---@return trace.Trace[]
+function Loaded:tried_traces()
+  local list = {}
+  for _, entry in pairs(self.entries) do
+    list[#list + 1] = entry.tried or not entry.value and entry.trace or nil
+  end
+  return list
+end
+
 --- The traces of all that was loaded or looked for.
 ---@return trace.Trace[]
 function Loaded:traces()

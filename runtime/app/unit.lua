@@ -78,9 +78,8 @@ function Unit:reload(policy, parts)
     if self.node.sweep then
       self.node.sweep:need(parts.domain.sweeps)
     end
-    self.detector:set_domain(parts.domain)
   end
-  self.detector:set_policy(policy)
+  self.detector:set_policy(policy, has_other_domain and parts.domain or nil)
   self.host.alerts:set_limit(policy.name, policy.node, policy.history.alerts)
   self:account()
   self.watcher:reload({ policy = policy, domain = parts.domain, prompt = parts.prompt,

@@ -5,6 +5,8 @@
 --- in a folder `domains`, "domains.orders.rules" is found by its whole name, too. Lua libraries of
 --- the system are loaded in the same way, so that their loops can be stopped as the file's own.
 
+local core = require("host.core")
+
 local M = {}
 
 local LOADING = {}
@@ -59,6 +61,8 @@ function M.new(opts)
     local source, err = opts.trace:read(path)
     if not source then
       error(err, 2)
+    elseif core.embedded(name:gsub("%.", "/") .. ".lua") == source then
+      return opts.fallback(name) -- our own, unchanged: it is compiled, and shared
     end
     loaded[name] = LOADING
     local ok, value = pcall(opts.run, source, path, name)

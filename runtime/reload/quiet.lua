@@ -36,8 +36,11 @@ function Quiet:note()
   local left_ms = self.first_ms + self.max_ms - now_ms
   local is_early = left_ms < self.quiet_ms
   self.timer:start(math.max(0, math.floor(math.min(self.quiet_ms, left_ms))), 0, function()
-    self.first_ms = nil
-    self.on_quiet(is_early)
+    -- Timers come before events: notes that are due already are to be heard first.
+    self.timer:start(1, 0, function()
+      self.first_ms = nil
+      self.on_quiet(is_early)
+    end)
   end)
 end
 

@@ -51,6 +51,12 @@ function Source:look()
   return { value = registry, errors = {}, changed = changed }
 end
 
+--- What a version that is wrong depends on.
+---@return trace.Trace[]
+function Source:tried_traces()
+  return { self.tried }
+end
+
 --- What the registry depends on.
 ---@return trace.Trace[]
 function Source:traces()

@@ -195,6 +195,16 @@ function Sources:listings()
   return suggest.keys(self.folders or {})
 end
 
+--- The traces of versions that are wrong.
+---@return trace.Trace[]
+function Sources:tried_traces()
+  local list = {}
+  for _, trace in pairs(self.tried or {}) do
+    list[#list + 1] = trace
+  end
+  return list
+end
+
 --- The traces of all files.
 ---@return trace.Trace[]
 function Sources:traces()
@@ -202,7 +212,7 @@ function Sources:traces()
   for _, file in pairs(self.files) do
     list[#list + 1] = file.trace
   end
-  for _, trace in pairs(self.tried or {}) do
+  for _, trace in ipairs(self:tried_traces()) do
     list[#list + 1] = trace
   end
   return list

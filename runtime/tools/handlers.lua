@@ -195,9 +195,10 @@ function M.fire_alert(watcher, args)
     return refuse_alert(watcher, "snapshots not found: " .. table.concat(missing, ", "),
       { snapshot_ids = json.array(watcher.snapshots:ids(SHOWN_IDS)) })
   end
-  if mute.is_muted(watcher.policy.mute, args.type, watcher.clock.wall_ms()) then
+  local type_name = rule_of(watcher, args.type) and args.type or "other"
+  if mute.is_muted(watcher.policy.mute, type_name, watcher.clock.wall_ms()) then
     return refuse_alert(watcher, ("alerts of type %s are muted now by the operator"):format(
-      args.type))
+      type_name))
   end
   watcher.snapshots:pin(ids)
   local alert, cause = fire(watcher, args, snapshots)

@@ -27,8 +27,9 @@ describe("a file that is saved while the host runs", function()
   it("is in force at the next decision, and the watcher keeps what it knows",
     support.async(function()
       local replies = 0
-      local old, new = watcher('instructions = "Watch the old one."'),
-        watcher('instructions = "Watch the new one."')
+      local old, new = watcher('instructions = "Watch the old one.", '
+        .. "limits = { calls_per_cycle = 1000 }"), watcher('instructions = "Watch the new one.", '
+        .. "limits = { calls_per_cycle = 1000 }")
       local h = reloading.start({ ["watchers/w.lua"] = old },
         { reply = function()
           replies = replies + 1
@@ -80,8 +81,12 @@ describe("a file that is saved while the host runs", function()
       assert.are.equal(2, #h.b:all("beamlens.reload.failed"))
       assert.are.equal(0, #h.b:all("beamlens.reload.applied"))
       assert.is_nil(without_notice(h.b:stderr()):gsub("beamlens: version one\n", ""):find("%S"))
+      -- Back to what is in force: nothing changes, but that is said.
+      h:write("watchers/w.lua", telling("version one"))
+      local applied = h:applied()
+      assert.are.same({ { h:path("watchers/w.lua") }, {} }, { applied.files, applied.changed })
       h:write("watchers/w.lua", telling("version two"))
-      h:applied()
+      assert.are.same({ "w calm" }, h:applied().changed)
       says(h, "version two")
       assert.are.equal(1, #h.b:all("beamlens.watcher.started"))
       h:stop()

@@ -47,8 +47,9 @@ end
 ---@param files table<string, string> By path; domains/calm.lua is added, and may be a function
 --- from the folder's path to its text.
 ---@param opts? { arguments?: string[], env?: string[], reply?: (fun(request: table): table),
---- options?: string[], prepare?: string } `arguments`: below the folder, default "watchers".
---- `prepare`: a shell command before the start. With `reply` a model on loopback decides.
+--- options?: string[], prepare?: string, before?: fun(host: table) } `arguments`: below the
+--- folder, default "watchers". `prepare`: a shell command before the start, `before` a function.
+--- With `reply` a model on loopback decides.
 function M.start(files, opts)
   opts = opts or {}
   local self = setmetatable({ seen = 0 }, host_mt)
@@ -61,6 +62,9 @@ function M.start(files, opts)
   self:write("domains/calm.lua", domain or M.CALM:format(self.root .. "/level"))
   if opts.prepare then
     self:shell(opts.prepare)
+  end
+  if opts.before then
+    opts.before(self)
   end
   if opts.reply then
     self.server = anthropic_server.start({ on_request = opts.reply })
