@@ -14,6 +14,8 @@ local TYPED_WRONG = { EAMBIGUOUS = true, EUNKNOWN = true, EREQUEST = true }
 M.OPTIONS = {
   pid = { arg = "N", doc = "the process id of the host, where several run", parse = options.count },
   socket = { arg = "PATH", doc = "the control socket itself" },
+  timeout = { arg = "TIME", doc = "how long the host may take (default 10s)",
+    parse = options.duration },
   json = { doc = "print the answer as one line of JSON" },
   help = { doc = "print this" },
 }
@@ -38,12 +40,13 @@ local function explain(path, err, code)
 end
 
 local function ask(opts, request, tell)
-  local path, err, code = client.choose(opts)
+  local path, err, code = client.choose({ socket = opts.socket, pid = opts.pid,
+    timeout_ms = opts.timeout })
   if not path then
     return fail(err, code)
   end
   local result
-  result, err, code = client.ask(path, request)
+  result, err, code = client.ask(path, request, opts.timeout)
   if result == nil then
     return fail(explain(path, err, code), code)
   end

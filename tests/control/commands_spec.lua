@@ -1,5 +1,6 @@
 -- What a host answers, over real watchers on a moved clock.
 
+local async = require("runtime.async")
 local commands = require("runtime.control.commands")
 local support = require("support")
 local watched = require("support.watched")
@@ -103,6 +104,28 @@ describe("a host's status", function()
       assert.is_nil(seen.state.reason:find("hunter2secret", 1, true))
       assert.matches("redacted", seen.state.reason)
     end))
+end)
+
+describe("the status of very many watchers", function()
+  it("is whole, and the loop goes on while it is made", support.async(function()
+    local it_is = watched.new({})
+    local unit = { meta = it_is.watcher.meta, watcher = it_is.watcher }
+    local units = {}
+    for i = 1, 10000 do
+      units[i] = unit
+    end
+    local app = { units = units, order = {} }
+    local answer = commands.new({ app = app, clock = it_is.clock, args = {} })
+    local seen
+    local task = async.spawn(function()
+      seen = answer({ v = 1, command = "status" })
+    end)
+    assert.is_nil(seen)
+    app.units = {} -- what changes meanwhile does not matter
+    assert(task:join())
+    assert.are.equal(10000, #seen.watchers)
+    assert.are.equal("beam", seen.watchers[10000].watcher)
+  end))
 end)
 
 describe("a pause", function()

@@ -136,6 +136,19 @@ describe("beamlens status", function()
       end
     end, 130))
 
+  it("tells of a host that does not answer", support.async(function()
+    local env = session()
+    local b = calm(start_calm(env))
+    b:kill("sigstop")
+    local code, stdout, stderr = run(env, "status", "--timeout", "1s")
+    assert.are.equal(1, code)
+    assert.are.equal("", stdout)
+    assert.are.equal(("beamlens: the beamlens with pid %d does not answer: no answer within "
+      .. "1000 ms\n"):format(b.pid), stderr)
+    b:kill("sigcont")
+    stop(b)
+  end, 130))
+
   it("wants to know which of several hosts, and takes a pid or a socket", support.async(function()
     local env, folder = session()
     local b, other = calm(start_calm(env)), calm(start_calm(env))
