@@ -78,7 +78,8 @@ function M.node(node)
   local is_up = status.status == "up" or status.status == "unresponsive"
   return { node = node.name, status = status.status, since_ms = status.since_ms,
     code = status.code, error = told(status.err, node.name),
-    own_name = is_up and info.own_name or nil, otp_release = info.otp_release, restarts = node.target.restarts }
+    own_name = is_up and info.own_name or nil, otp_release = info.otp_release,
+    restarts = node.target.restarts }
 end
 
 -- Of a percent of one core, to a tenth.
