@@ -102,12 +102,12 @@ function M.spawn(fn, opts, ...)
     name = opts.name or "task",
     on_error = opts.on_error or (parent and parent.on_error) or default_on_error,
     parent = parent,
-    meter = ambient or (current and current.meter),
     children = {},
   }, task_mt)
   if parent then
     parent.children[task] = true
   end
+  task.meter = ambient or (current and current.meter)
   task.co = coroutine.create(function(...)
     finish(task, xpcall(fn, with_traceback, ...))
   end)
@@ -184,7 +184,7 @@ function M.await(timeout_ms, start)
   if task.cancelled then
     error(CANCELLED, 0)
   end
-  local limit_ms = timeout_ms and math.max(0, math.ceil(timeout_ms))
+  timeout_ms = timeout_ms and math.max(0, math.ceil(timeout_ms))
 
   local settled, waiting, early, timer = false, false, nil, nil
   local function settle()
@@ -217,9 +217,9 @@ function M.await(timeout_ms, start)
     end
     resume(task, ...)
   end
-  if limit_ms then
+  if timeout_ms then
     timer = uv.new_timer()
-    timer:start(limit_ms, 0, function()
+    timer:start(math.max(0, math.ceil(timeout_ms)), 0, function()
       if not settled then
         give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
       end

@@ -31,7 +31,7 @@ function M.new(opts)
   local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = host.clock,
     settings = parts.settings }
   local self = setmetatable({ policy = policy, meta = meta, domain = parts.domain,
-    registry = parts.registry, meter = async.meter() }, unit_mt)
+    registry = parts.registry }, unit_mt)
   self.executor = executor.new({ sandbox = host.sandbox, domain = parts.domain, ctx = ctx,
     limits = policy.execute, telemetry = host.telemetry, meta = meta, clock = host.clock })
   self.detector = detector.new({ meta = meta, domain = parts.domain, ctx = ctx, policy = policy,
@@ -43,6 +43,7 @@ function M.new(opts)
     guard = function(request)
       return self.watcher:guard_alert(request)
     end })
+  self.meter = async.meter()
   local account = host.ledger and host.ledger:account(("watcher %s %s"):format(policy.name,
     tostring(policy.node)), policy.limits)
   self.watcher = watcher.new({ meta = meta, policy = policy, domain = parts.domain,

@@ -8,6 +8,7 @@ local clock = require("runtime.clock")
 local common = require("runtime.commands.common")
 local cookie = require("runtime.cookie")
 local core = require("host.core")
+local process = require("host.process")
 local limits = require("runtime.guardian.limits")
 local loader = require("runtime.loader")
 local log = require("runtime.log")
@@ -16,7 +17,6 @@ local output = require("runtime.output")
 local parts = require("runtime.app.parts")
 local payloads = require("runtime.app.payloads")
 local policy = require("runtime.policy")
-local process = require("host.process")
 local sandbox = require("runtime.sandbox")
 local spending = require("runtime.spending")
 local spending_store = require("runtime.spending_store")
@@ -48,15 +48,15 @@ M.options = {
   client = { arg = "NAME", doc = "use this client for every watcher" },
   log = { arg = "text|json", doc = "how to print events (json when stdout is no terminal)",
     parse = options.one_of({ "text", "json" }) },
+  ["max-rss"] = { arg = "SIZE|none", doc = "the host's own limit of memory (else BEAMLENS_MAX_RSS, "
+    .. "512MiB)", parse = limits.bytes },
+  ["max-cpu"] = { arg = "PCT|none", doc = "its limit of CPU time, in percent of one core (else "
+    .. "BEAMLENS_MAX_CPU, 80)", parse = limits.percent },
   store = { arg = "FILE|none", doc = "what outlives a restart (else BEAMLENS_STORE, "
     .. "$STATE_DIRECTORY, ~/.local/state/beamlens)" },
   dir = common.NODE_OPTIONS.dir,
   ["for"] = { arg = "TIME", doc = "stop after this time, such as 30s", parse = options.duration },
   ["show-payload"] = { doc = "print what would be sent to the model, send nothing, and end" },
-  ["max-rss"] = { arg = "SIZE|none", doc = "the host's own limit of memory (else BEAMLENS_MAX_RSS, "
-    .. "512MiB)", parse = limits.bytes },
-  ["max-cpu"] = { arg = "PCT|none", doc = "its limit of CPU time, in percent of one core (else "
-    .. "BEAMLENS_MAX_CPU, 80)", parse = limits.percent },
   iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
   help = { doc = "print this" },
 }
@@ -262,10 +262,6 @@ local function run(opts)
       host.stopping:fire()
     end
   end
-  -- The one way to a reload, whoever wants it. Returns what was done, or nil, why not, and a code.
-  function host.reload()
-    return nil, "files are not reloaded while running yet; restart to apply changes", "ENOSYS"
-  end
   host.output = output.new(1, function()
     host:stop("stdout closed")
   end)
@@ -294,8 +290,13 @@ local function run(opts)
     payloads.start(host, warn)
   else
     attach_handlers(host, host.app:policies())
-    host.upkeep = upkeep.start(host, opts, warn)
   end
+
+  -- The one way to a reload, whoever wants it. Returns what was done, or nil, why not, and a code.
+  function host.reload()
+    return nil, "files are not reloaded while running yet; restart to apply changes", "ENOSYS"
+  end
+  host.upkeep = not only_shows and upkeep.start(host, opts, warn) or nil
 
   host.app:start({
     on_refused = function(err)
@@ -323,11 +324,11 @@ local function run(opts)
     host.app:stop(reason)
   end, { on_error = warn })
   stopping:join(STOP_WITHIN_MS)
-  close_store(host)
-  release_signals()
   if host.upkeep then
     host.upkeep:close()
   end
+  close_store(host)
+  release_signals()
   host.output:close(500)
   if host.output.dropped > 0 then
     warn(("%s events were dropped: stdout's reader was too slow"):format(
