@@ -50,14 +50,16 @@ local function ask(opts, request, tell)
   if result == nil then
     return fail(explain(path, err, code), code)
   end
-  print(opts.json and json.encode(result) or tell(result))
-  return 0
+  local text, status = tell(result)
+  print(opts.json and json.encode(result) or text)
+  return status or 0
 end
 
 --- Runs a command to a running host.
 ---@param args string[]
 ---@param spec { usage: string, options: table<string, options.Option>, needs_watcher?: boolean,
---- request: (fun(opts: table): table), tell: fun(result: table): string }
+--- request: (fun(opts: table): table), tell: fun(result: table): string, integer? } `tell` words
+--- the result, and may return another exit status than 0.
 ---@return integer status
 function M.main(args, spec)
   return common.main(args, spec.options, spec.usage, function(opts)

@@ -29,6 +29,26 @@ function M.begin(watcher, opts)
   return self
 end
 
+--- The pause of a watcher in another process, from what was kept of it.
+---@param watcher watcher.Watcher
+---@param kept table|boolean|nil A `pause.Pause` of before; its monotonic times mean nothing here.
+---@return pause.Pause|false
+function M.restore(watcher, kept)
+  if not kept then
+    return false
+  end
+  local clock = watcher.clock
+  local wall_ms, now_ms = clock.wall_ms(), clock.now_ms()
+  kept = type(kept) == "table" and kept or {}
+  local since_ms = kept.since_ms or wall_ms
+  return {
+    by = kept.by or "operator", reason = kept.reason or "by hand",
+    since_ms = since_ms, began_ms = now_ms - math.max(0, wall_ms - since_ms),
+    until_ms = kept.until_ms,
+    ends_ms = kept.until_ms and now_ms + math.max(0, kept.until_ms - wall_ms),
+  }
+end
+
 --- Tells of the end of a pause.
 ---@param watcher watcher.Watcher
 ---@param pause pause.Pause

@@ -2,6 +2,8 @@
 
 local async = require("runtime.async")
 local commands = require("runtime.control.commands")
+local json = require("runtime.json")
+local pauses = require("runtime.watcher.pause")
 local support = require("support")
 local watched = require("support.watched")
 
@@ -157,6 +159,26 @@ describe("a pause", function()
     it_is.watcher:resume()
     assert.are.equal(1, #it_is:all("watcher.resumed"))
     it_is:stop()
+  end))
+
+  it("goes on in another process, for what is left of its time", support.async(function()
+    local it_is = watched.new({})
+    local now_ms = it_is.clock.wall_ms()
+    local kept = json.decode((json.encode({ by = "guardian", reason = "too heavy",
+      since_ms = now_ms - 60000, until_ms = now_ms + 5000, began_ms = 1e9, ends_ms = 1e9 })))
+    it_is.watcher.paused = pauses.restore(it_is.watcher, kept)
+    it_is:start()
+    support.wait_until(function()
+      return it_is.watcher.status == "paused" and it_is.clock.sleepers() > 0
+    end)
+    it_is.clock.advance(5000)
+    it_is:asked(1)
+    assert.are.equal(65000, it_is:last("watcher.resumed").measurements.duration)
+    it_is:stop()
+    assert.is_false(pauses.restore(it_is.watcher, nil))
+    assert.is_false(pauses.restore(it_is.watcher, false))
+    local by_hand = pauses.restore(it_is.watcher, true)
+    assert.are.same({ "operator" }, { by_hand.by, by_hand.ends_ms })
   end))
 
   it("with a time ends by itself", support.async(function()
