@@ -109,12 +109,12 @@ function M.spawn(fn, opts, ...)
     name = opts.name or "task",
     on_error = opts.on_error or (parent and parent.on_error) or default_on_error,
     parent = parent,
-    meter = ambient or (current and current.meter),
   }, task_mt)
   if parent then
     parent.children = parent.children or members.new()
     parent.children:add(task)
   end
+  task.meter = ambient or (current and current.meter)
   task.co = coroutine.create(function(...)
     finish(task, xpcall(fn, with_traceback, ...))
   end)
@@ -189,7 +189,7 @@ function M.await(timeout_ms, start)
   if task.cancelled then
     error(CANCELLED, 0)
   end
-  local limit_ms = timeout_ms and math.max(0, math.ceil(timeout_ms))
+  timeout_ms = timeout_ms and math.max(0, math.ceil(timeout_ms))
 
   local settled, waiting, early, timer = false, false, nil, nil
   local function settle()
@@ -221,8 +221,8 @@ function M.await(timeout_ms, start)
     end
     resume(task, ...)
   end
-  if limit_ms then
-    timer = world.timer(limit_ms, function()
+  if timeout_ms then
+    timer = world.timer(timeout_ms, function()
       if not settled then
         give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
       end

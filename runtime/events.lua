@@ -133,6 +133,13 @@ return {
   ["beamlens.sampler.sample"] = event("A snapshot was taken on the sampler's own cadence.", TOOK,
     with(WATCHER, "snapshot_id", "data")),
 
+  ["beamlens.host.over_limit"] = event(
+    "The host itself has used more than its limit for `held_ms`; `resource` is memory (bytes) or "
+      .. "cpu (percent of a core). The watcher that costs most, if there is one, is paused.",
+    { "system_time", "value", "limit", "held_ms" }, with(WATCHER, "resource")),
+  ["beamlens.host.recovered"] = event("The host is within its limit again.",
+    { "system_time", "value", "limit", "duration" }, { "resource" }),
+
   ["beamlens.node.up"] = event("The connection to a node stands.", TOOK,
     { "node", "otp_release", "tested", "creation", "own_name", "loaded" }),
   ["beamlens.node.down"] = event("No connection to a node; it is tried again after `retry_ms`.",
@@ -149,13 +156,6 @@ return {
   ["beamlens.node.ignored"] = event(
     "A node `via` told of this peer, which is not watched: too many, or no name to connect to.",
     NOW, { "node", "via", "error" }),
-
-  ["beamlens.host.over_limit"] = event(
-    "The host itself has used more than its limit for `held_ms`; `resource` is memory (bytes) or "
-      .. "cpu (percent of a core). The watcher that costs most, if there is one, is paused.",
-    { "system_time", "value", "limit", "held_ms" }, with(WATCHER, "resource")),
-  ["beamlens.host.recovered"] = event("The host is within its limit again.",
-    { "system_time", "value", "limit", "duration" }, { "resource" }),
 
   ["beamlens.reload.applied"] = event(
     "Changed files are in force. `changed`, `started` and `stopped` name watchers and their nodes.",

@@ -10,6 +10,8 @@ local uv = require("luv")
 
 local M = {}
 
+local AGAIN_MS = 50
+
 ---@class notify.Notifier
 ---@field path? string The manager's socket.
 ---@field watchdog_ms? number Without a sign of life for so long, the manager kills the service.
@@ -30,7 +32,8 @@ end
 function M.new(opts)
   local env = opts.env or os.getenv
   local path = env("NOTIFY_SOCKET")
-  local self = setmetatable({ warn = opts.warn, path = path ~= "" and path or nil }, notifier_mt)
+  local self = setmetatable({ warn = opts.warn, path = path ~= "" and path or nil,
+    queue = {} }, notifier_mt)
   self.watchdog_ms = self.path and watchdog_ms(env)
   for _, name in ipairs({ "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID" }) do
     uv.os_unsetenv(name)
@@ -38,9 +41,10 @@ function M.new(opts)
   return self
 end
 
---- Sends one message. A manager that does not take it is told of once, and is no reason to end.
+--- Sends one message. A manager that cannot be told is no reason to end; it is said once.
 ---@param lines string[] Such as `READY=1`.
 ---@return boolean sent
+---@return boolean? is_busy The manager has too much to read just now.
 function Notifier:send(lines)
   if not self.path then
     return false
@@ -54,12 +58,45 @@ function Notifier:send(lines)
     self.has_failed = true
     self.warn(("the service manager cannot be told: %s"):format(err))
   end
-  return ok ~= nil
+  return ok ~= nil, code == "EAGAIN"
+end
+
+-- Sends what waits, in its order. False while the manager is busy.
+local function send_queue(self)
+  while self.queue[1] do
+    local _, is_busy = self:send(self.queue[1])
+    if is_busy then
+      return false
+    end
+    table.remove(self.queue, 1)
+  end
+  return true
+end
+
+--- Sends one message that must arrive, in its turn: again and again while the manager is busy.
+---@param lines string[]
+function Notifier:insist(lines)
+  table.insert(self.queue, lines)
+  if not self.task and not send_queue(self) then
+    self.task = async.spawn(function()
+      repeat
+        async.sleep(AGAIN_MS)
+      until send_queue(self)
+      self.task = nil
+    end, { name = "notify", detached = true })
+  end
+end
+
+--- Gives up what could not be sent yet.
+function Notifier:close()
+  if self.task then
+    self.task:cancel()
+  end
 end
 
 --- A reload begins; the manager waits for `READY=1`.
 function Notifier:reloading()
-  self:send({ "RELOADING=1", ("MONOTONIC_USEC=%.0f"):format(async.now_ms() * 1000) })
+  self:insist({ "RELOADING=1", ("MONOTONIC_USEC=%.0f"):format(async.now_ms() * 1000) })
 end
 
 return M

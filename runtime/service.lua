@@ -59,7 +59,7 @@ end
 
 local function ready(self)
   self.telemetry:detach(HANDLER)
-  self.notifier:send({ "READY=1", new_status(self) })
+  self.notifier:insist({ "READY=1", new_status(self) })
   self.tasks[#self.tasks + 1] = async.spawn(tell_status, { name = "status", detached = true }, self)
 end
 
@@ -102,14 +102,14 @@ end
 function Service:reload(fn)
   self.notifier:reloading()
   local result, err, code = fn()
-  self.notifier:send({ "READY=1" })
+  self.notifier:insist({ "READY=1" })
   return result, err, code
 end
 
 --- Says that the host ends. Its signs of life go on until it has: an end that hangs is cut.
 function Service:stopping()
   self.telemetry:detach(HANDLER)
-  self.notifier:send({ "STOPPING=1", "STATUS=stopping" })
+  self.notifier:insist({ "STOPPING=1", "STATUS=stopping" })
 end
 
 --- Ends all tasks.
@@ -117,6 +117,7 @@ function Service:close()
   for _, task in ipairs(self.tasks) do
     task:cancel()
   end
+  self.notifier:close()
 end
 
 return M

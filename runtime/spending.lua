@@ -41,6 +41,7 @@ M.CALM_SHARE = 0.6
 ---@field limit? number
 ---@field start_ms number Never goes back.
 ---@field entered_ms number By the monotonic clock.
+---@field end_ms number As it was last looked at.
 ---@field used number
 ---@field held number The most that requests under way may cost.
 ---@field under_way number What they will likely cost.
@@ -69,19 +70,30 @@ function M.new(opts)
     settled = async.signal() }, ledger_mt)
 end
 
+-- When a window ends; where the clock was set back behind it, its own length after it was entered.
+local function end_of(self, window, wall_ms)
+  local length = KINDS[window.kind].ms
+  local end_ms = window.start_ms + length
+  if wall_ms < window.start_ms then
+    end_ms = math.min(end_ms, wall_ms + window.entered_ms + length - self.clock.now_ms())
+  end
+  return end_ms
+end
+
 -- Begins a new window when the present one is over. A window of the calendar is entered once: where
 -- the clock is set back behind the present one, that one lasts on, until its own length has passed
 -- by the monotonic clock. So whatever jumps the clock makes, no window is spent twice.
 local function roll(self, window)
-  local length = KINDS[window.kind].ms
-  local start_ms = math.floor(self.clock.wall_ms() / length) * length
-  local now_ms = self.clock.now_ms()
-  local was_set_back = start_ms < window.start_ms
-  if start_ms > window.start_ms or (was_set_back and now_ms - window.entered_ms >= length) then
+  local length, wall_ms = KINDS[window.kind].ms, self.clock.wall_ms()
+  local start_ms, now_ms = math.floor(wall_ms / length) * length, self.clock.now_ms()
+  window.entered_ms = window.entered_ms or now_ms
+  local is_over = start_ms > window.start_ms
+    or (start_ms < window.start_ms and now_ms - window.entered_ms >= length)
+  if is_over then
     window.used, window.is_told, window.is_calm_told = 0, false, false
-    window.start_ms = math.max(start_ms, window.start_ms)
-    window.entered_ms = now_ms
+    window.start_ms, window.entered_ms = math.max(start_ms, window.start_ms), now_ms
   end
+  window.end_ms = end_of(self, window, wall_ms)
   return window
 end
 
@@ -95,9 +107,8 @@ function Ledger:account(name, limits)
     account = setmetatable({ name = name, windows = {}, ledger = self,
       total = { tokens = 0, usd = 0 } }, account_mt)
     for kind in pairs(KINDS) do
-      account.windows[kind] = roll(self, { kind = kind, start_ms = 0,
-        entered_ms = self.clock.now_ms(), used = 0, held = 0, under_way = 0, is_told = false,
-        is_calm_told = false })
+      account.windows[kind] = roll(self, { kind = kind, start_ms = 0, used = 0, held = 0,
+        under_way = 0, is_told = false, is_calm_told = false })
     end
     self.accounts[name] = account
   end
@@ -116,9 +127,9 @@ function Ledger:restore(rows)
   for _, row in ipairs(rows) do
     local window = KINDS[row.budget] and roll(self, self:account(row.account).windows[row.budget])
     if window and row.start_ms >= window.start_ms then
-      window.start_ms = row.start_ms
       window.used = window.used + row.used
       window.is_told, window.is_calm_told = row.is_told, row.is_calm_told
+      window.start_ms = row.start_ms
     end
   end
 end
@@ -155,13 +166,8 @@ local function judge(self, accounts, cost, is_calm)
   return verdict, full
 end
 
-local function until_ms(self, window)
-  local length, wall_ms = KINDS[window.kind].ms, self.clock.wall_ms()
-  local end_ms = window.start_ms + length
-  if wall_ms < window.start_ms then
-    end_ms = math.min(end_ms, wall_ms + window.entered_ms + length - self.clock.now_ms())
-  end
-  return end_ms
+local function until_ms(window)
+  return window.end_ms
 end
 
 local function amount(kind, value)
@@ -185,7 +191,7 @@ local function tell(self, full, meta)
   window[flag] = true
   self.on_change(full.account.name, window)
   self.telemetry:execute(full.is_reserved and "beamlens.watcher.budget_reserved"
-    or "beamlens.watcher.budget_exhausted", { until_time = until_ms(self, window) }, {
+    or "beamlens.watcher.budget_exhausted", { until_time = until_ms(window) }, {
       watcher = meta.watcher, domain = meta.domain, node = meta.node, account = full.account.name,
       budget = window.kind, limit = window.limit, used = window.used,
     })
@@ -194,15 +200,14 @@ end
 -- The failure of a request that is not made.
 local function refuse(self, full, meta)
   local window, account = full.window, full.account
-  local end_ms = until_ms(self, window)
   tell(self, full, meta)
   local text = full.is_reserved
     and "calm watching has used its share of the budget of %s %s until %s UTC (%s)"
     or "the budget of %s %s is spent until %s UTC (%s)"
   return failures.new("budget", text:format(amount(window.kind, window.limit),
     window.kind == "usd_per_day" and "a day" or "an hour",
-    units.format_clock(end_ms):sub(1, 5), account.name),
-    { until_ms = end_ms, is_reserved = full.is_reserved or nil })
+    units.format_clock(until_ms(window)):sub(1, 5), account.name),
+    { until_ms = until_ms(window), is_reserved = full.is_reserved or nil })
 end
 
 local function hold(self, accounts, cost, deadline_ms)
@@ -290,7 +295,7 @@ function Account:limits()
     local window = roll(self.ledger, self.windows[kind])
     if window.limit then
       list[#list + 1] = { unit = KINDS[kind].unit, limit = window.limit,
-        used = window.used + window.under_way, left_ms = until_ms(self.ledger, window) - now_ms }
+        used = window.used + window.under_way, left_ms = until_ms(window) - now_ms }
     end
   end
   return list
@@ -308,7 +313,7 @@ function Account:left_text()
       local reserved = math.min(left, (1 - M.CALM_SHARE) * window.limit)
       parts[#parts + 1] = ("%s of %s until %s UTC, %s of it only for cycles that a finding wakes")
         :format(bare_amount(kind, left), amount(kind, window.limit),
-          units.format_clock(until_ms(self.ledger, window)):sub(1, 5), bare_amount(kind, reserved))
+          units.format_clock(until_ms(window)):sub(1, 5), bare_amount(kind, reserved))
     end
   end
   return parts[1] and table.concat(parts, "; ")

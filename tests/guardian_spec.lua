@@ -193,6 +193,29 @@ describe("a limit of the host", function()
     assert.are.equal(512 * MIB, (read({}, {}, 64 * 1024 * MIB)).rss_bytes)
   end)
 
+  it("of the system is the smallest of its control groups", function()
+    local function found(files, older)
+      return limits.group_bytes(function(path)
+        return files[path]
+      end, older or 0)
+    end
+    local own = { ["/proc/self/cgroup"] = "12:cpu:/old\n0::/kube/pod/one\n" }
+    assert.are.equal(0, found(own))
+    own["/sys/fs/cgroup/kube/pod/one/memory.max"] = "max\n"
+    assert.are.equal(0, found(own))
+    own["/sys/fs/cgroup/kube/memory.max"] = "1000\n"
+    own["/sys/fs/cgroup/kube/pod/memory.max"] = "2000\n"
+    assert.are.equal(1000, found(own))
+    assert.are.equal(700, found(own, 700))
+    own["/sys/fs/cgroup/memory.max"] = "500"
+    assert.are.equal(500, found(own))
+    -- As a container sees its own.
+    assert.are.equal(268435456, found({ ["/proc/self/cgroup"] = "0::/\n",
+      ["/sys/fs/cgroup/memory.max"] = "268435456\n" }))
+    assert.are.equal(0, found({}))
+    assert.is_number(limits.group_bytes())
+  end)
+
   it("that cannot be read is told, and the default holds", function()
     local found, told = read({}, { BEAMLENS_MAX_RSS = "much", BEAMLENS_MAX_CPU = "0" })
     assert.are.same({ rss_bytes = 512 * MIB, cpu_pct = 80 }, found)

@@ -14,6 +14,8 @@ local TYPED_WRONG = { EAMBIGUOUS = true, EUNKNOWN = true, EREQUEST = true }
 M.OPTIONS = {
   pid = { arg = "N", doc = "the process id of the host, where several run", parse = options.count },
   socket = { arg = "PATH", doc = "the control socket itself" },
+  timeout = { arg = "TIME", doc = "how long the host may take (default 10s)",
+    parse = options.duration },
   json = { doc = "print the answer as one line of JSON" },
   help = { doc = "print this" },
 }
@@ -38,23 +40,26 @@ local function explain(path, err, code)
 end
 
 local function ask(opts, request, tell)
-  local path, err, code = client.choose(opts)
+  local path, err, code = client.choose({ socket = opts.socket, pid = opts.pid,
+    timeout_ms = opts.timeout })
   if not path then
     return fail(err, code)
   end
   local result
-  result, err, code = client.ask(path, request)
+  result, err, code = client.ask(path, request, opts.timeout)
   if result == nil then
     return fail(explain(path, err, code), code)
   end
-  print(opts.json and json.encode(result) or tell(result))
-  return 0
+  local text, status = tell(result)
+  print(opts.json and json.encode(result) or text)
+  return status or 0
 end
 
 --- Runs a command to a running host.
 ---@param args string[]
 ---@param spec { usage: string, options: table<string, options.Option>, needs_watcher?: boolean,
---- request: (fun(opts: table): table), tell: fun(result: table): string }
+--- request: (fun(opts: table): table), tell: fun(result: table): string, integer? } `tell` words
+--- the result, and may return another exit status than 0.
 ---@return integer status
 function M.main(args, spec)
   return common.main(args, spec.options, spec.usage, function(opts)

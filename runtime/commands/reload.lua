@@ -4,6 +4,22 @@ local control = require("runtime.commands.control")
 
 local M = {}
 
+-- What the host has taken over, and what it has not: a line each. 1 when a file is wrong.
+local function tell(result)
+  local lines = {}
+  for _, file in ipairs(result.applied or {}) do
+    lines[#lines + 1] = "reloaded " .. file
+  end
+  for _, failure in ipairs(result.failed or {}) do
+    local at = failure.line and (":%d"):format(failure.line) or ""
+    lines[#lines + 1] = ("%s%s: %s; the old one stays in force"):format(failure.file, at,
+      failure.error)
+  end
+  lines[1] = lines[1] or "nothing has changed"
+  return (table.concat(lines, "\n"):gsub("[%z\1-\9\11-\31]", " ")),
+    result.failed and #result.failed > 0 and 1 or 0
+end
+
 ---@param args string[]
 ---@return integer status
 function M.main(args)
@@ -13,9 +29,7 @@ function M.main(args)
     request = function()
       return { command = "reload" }
     end,
-    tell = function(result)
-      return type(result) == "table" and result.text or "reloaded"
-    end,
+    tell = tell,
   })
 end
 

@@ -54,16 +54,16 @@ M.options = {
   client = { arg = "NAME", doc = "use this client for every watcher" },
   log = { arg = "text|json", doc = "how to print events (json when stdout is no terminal)",
     parse = options.one_of({ "text", "json" }) },
+  ["max-rss"] = { arg = "SIZE|none", doc = "the host's own limit of memory (else BEAMLENS_MAX_RSS, "
+    .. "512MiB)", parse = limits.bytes },
+  ["max-cpu"] = { arg = "PCT|none", doc = "its limit of CPU time, in percent of one core (else "
+    .. "BEAMLENS_MAX_CPU, 80)", parse = limits.percent },
   store = common.STORE_OPTION,
   dir = common.NODE_OPTIONS.dir,
   ["for"] = { arg = "TIME", doc = "stop after this time, such as 30s", parse = options.duration },
   ["show-payload"] = { doc = "print what would be sent to the model, send nothing, and end" },
   record = { arg = "FILE", doc = "record all that comes in, for --replay" },
   replay = { arg = "FILE", doc = "run again what was recorded, without node, model or network" },
-  ["max-rss"] = { arg = "SIZE|none", doc = "the host's own limit of memory (else BEAMLENS_MAX_RSS, "
-    .. "512MiB)", parse = limits.bytes },
-  ["max-cpu"] = { arg = "PCT|none", doc = "its limit of CPU time, in percent of one core (else "
-    .. "BEAMLENS_MAX_CPU, 80)", parse = limits.percent },
   iterations = { arg = "N", doc = "stop each watcher after N decisions", parse = options.count },
   help = { doc = "print this" },
 }
@@ -270,10 +270,6 @@ local function run(opts, session)
       host.stopping:fire()
     end
   end
-  -- The one way to a reload, whoever wants it. Returns what was done, or nil, why not, and a code.
-  function host.reload(_, why)
-    return host.app:reload(why)
-  end
   open_output(host, session)
   hide_secrets(host, session)
   local only_shows = opts["show-payload"]
@@ -303,9 +299,14 @@ local function run(opts, session)
   if only_shows then
     payloads.start(host, warn)
   else
-    host.upkeep = upkeep.start(host, opts, warn)
     start_reloading(host)
   end
+
+  -- The one way to a reload, whoever wants it. Returns what was done, or nil, why not, and a code.
+  function host.reload(_, why)
+    return host.app:reload(why)
+  end
+  host.upkeep = not only_shows and upkeep.start(host, opts, warn) or nil
 
   host.app:start({
     on_refused = function(err)
@@ -337,11 +338,11 @@ local function run(opts, session)
     host.app:stop(reason)
   end, { on_error = warn })
   stopping:join(STOP_WITHIN_MS)
-  close_store(host)
-  release_signals()
   if host.upkeep then
     host.upkeep:close()
   end
+  close_store(host)
+  release_signals()
   if session then
     session:finish(reason)
   end

@@ -94,10 +94,15 @@ local function closed_folders(folders)
   return closed
 end
 
---- The hosts that answer.
+-- What a socket fails with that no host is behind any more.
+local DEAD = { ECONNREFUSED = true, ENOENT = true, ECLOSED = true, ECONNRESET = true, EPIPE = true }
+
+--- The hosts that there are.
 ---@async
----@param opts? { pid?: integer, env?: fun(name: string): string?, folders?: string[] }
----@return { path: string, pid: integer, host: table }[] hosts
+---@param opts? { pid?: integer, timeout_ms?: number, env?: fun(name: string): string?,
+--- folders?: string[] }
+---@return { path: string, pid: integer, host?: table, err?: string }[] hosts `host` is what it
+--- tells of itself, `err` why it tells nothing.
 ---@return { looked_in: string[], closed: string[] } where
 function M.hosts(opts)
   opts = opts or {}
@@ -106,9 +111,9 @@ function M.hosts(opts)
   for _, folder in ipairs(folders) do
     for _, socket in ipairs(place.sockets(folder)) do
       if not opts.pid or socket.pid == opts.pid then
-        local host = M.ask(socket.path, { command = "host" })
-        if host then
-          found[#found + 1] = { path = socket.path, pid = socket.pid, host = host }
+        local host, err, code = M.ask(socket.path, { command = "host" }, opts.timeout_ms)
+        if host or not DEAD[code] then
+          found[#found + 1] = { path = socket.path, pid = socket.pid, host = host, err = err }
         end
       end
     end
@@ -116,35 +121,46 @@ function M.hosts(opts)
   return found, { looked_in = folders, closed = closed_folders(folders) }
 end
 
---- The one host that is meant.
----@async
----@param opts { socket?: string, pid?: integer, env?: fun(name: string): string?,
---- folders?: string[] }
----@return string? path
----@return string? err
----@return string? code ENOHOST, or EAMBIGUOUS: there are several.
-function M.choose(opts)
-  if opts.socket then
-    return opts.socket
+local function list(hosts)
+  local lines = { ("%d hosts run; choose one with --pid:"):format(#hosts) }
+  for _, each in ipairs(hosts) do
+    lines[#lines + 1] = ("  --pid %d  %s"):format(each.pid,
+      each.host and table.concat(each.host.args, " ") or each.err)
   end
-  local hosts, where = M.hosts(opts)
-  if #hosts == 1 then
-    return hosts[1].path
-  elseif #hosts > 1 then
-    local lines = { ("%d hosts run; choose one with --pid:"):format(#hosts) }
-    for _, each in ipairs(hosts) do
-      lines[#lines + 1] = ("  --pid %d  %s"):format(each.pid, table.concat(each.host.args, " "))
-    end
-    return nil, table.concat(lines, "\n"), "EAMBIGUOUS"
-  end
-  local err = opts.pid and ("no beamlens with pid %d answers"):format(opts.pid)
-    or "no beamlens is running"
+  return table.concat(lines, "\n")
+end
+
+local function nobody(pid, where)
+  local err = pid and ("no beamlens with pid %d answers"):format(pid) or "no beamlens is running"
   err = ("%s (looked in %s)"):format(err, table.concat(where.looked_in, ", "))
   if where.closed[1] then
     err = ("%s; %s belongs to another user: ask as that one, or as root"):format(err,
       table.concat(where.closed, ", "))
   end
-  return nil, err, "ENOHOST"
+  return err
+end
+
+--- The one host that is meant.
+---@async
+---@param opts { socket?: string, pid?: integer, timeout_ms?: number,
+--- env?: fun(name: string): string?, folders?: string[] }
+---@return string? path
+---@return string? err
+---@return string? code ENOHOST, ESILENT: it does not answer, or EAMBIGUOUS: there are several.
+function M.choose(opts)
+  if opts.socket then
+    return opts.socket
+  end
+  local hosts, where = M.hosts(opts)
+  if #hosts > 1 then
+    return nil, list(hosts), "EAMBIGUOUS"
+  elseif #hosts == 0 then
+    return nil, nobody(opts.pid, where), "ENOHOST"
+  elseif not hosts[1].host then
+    return nil, ("the beamlens with pid %d does not answer: %s"):format(hosts[1].pid,
+      (hosts[1].err:gsub("^E%u+: ", ""))), "ESILENT"
+  end
+  return hosts[1].path
 end
 
 return M

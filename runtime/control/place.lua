@@ -1,5 +1,4 @@
---- Where the control sockets of running hosts are: `PID.sock` in a folder that only its owner can
---- enter.
+--- Where the control sockets of running hosts are: `PID.sock` in a folder of the host's user.
 ---
 --- A host takes the first place that it may use of $RUNTIME_DIRECTORY (set by systemd),
 --- $XDG_RUNTIME_DIR/beamlens and /tmp/beamlens-UID. Who looks for hosts looks into these and into
@@ -14,7 +13,7 @@ local SERVICE_FOLDER = "/run/beamlens"
 -- What a socket's address has room for.
 local MAX_PATH = 107
 local OWNER_ONLY = 448 -- 0700
-local OTHERS = 63 -- 0077
+local OTHERS_WRITE = 18 -- 0022
 
 local function set(env, name)
   local value = env(name)
@@ -61,11 +60,12 @@ function M.folders(env)
   return unique
 end
 
---- Makes a folder, or checks that it is ours alone: in /tmp somebody else may have been first.
+--- Makes a folder that its owner alone may enter. One that is there is left as it is: it has to be
+--- ours, and nobody else's to write into: in /tmp somebody may have been there before us.
 ---@param folder string
 ---@return true? ok
 ---@return string? err
----@return string? code `"EPERM"`: others may enter it, or it is theirs.
+---@return string? code `"EPERM"`: it is another user's, or others may write there.
 function M.prepare(folder)
   local ok, err, code = uv.fs_mkdir(folder, OWNER_ONLY)
   if not ok and code ~= "EEXIST" then
@@ -75,15 +75,12 @@ function M.prepare(folder)
   stat, err, code = uv.fs_lstat(folder)
   if not stat then
     return nil, err, code
-  elseif stat.type ~= "directory" then
-    return nil, ("EPERM: %s is no folder"):format(folder), "EPERM"
-  elseif stat.uid ~= process.uid() then
-    return nil, ("EPERM: %s belongs to another user"):format(folder), "EPERM"
-  elseif bit.band(stat.mode, OTHERS) ~= 0 then
-    ok, err, code = uv.fs_chmod(folder, OWNER_ONLY)
-    if not ok then
-      return nil, err, code
-    end
+  end
+  local wrong = stat.type ~= "directory" and "is no folder"
+    or stat.uid ~= process.uid() and "belongs to another user"
+    or bit.band(stat.mode, OTHERS_WRITE) ~= 0 and "may be written by others"
+  if wrong then
+    return nil, ("EPERM: %s %s"):format(folder, wrong), "EPERM"
   end
   return true
 end

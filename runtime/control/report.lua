@@ -1,6 +1,7 @@
 --- What `beamlens status` tells of a running host, as plain tables. Nothing in it is a secret: the
 --- texts that others wrote (reasons, errors) go through the redaction.
 
+local async = require("runtime.async")
 local core = require("host.core")
 local guardian = require("runtime.guardian")
 local json = require("runtime.json")
@@ -10,10 +11,12 @@ local uv = require("luv")
 local M = {}
 
 local MAX_TEXT = 500
+-- So many watchers are looked at in one turn of the loop.
+local AT_ONCE = 200
 
 -- A text of somebody else: short, and without secrets.
-local function told(text)
-  return text and redact.text(tostring(text)):sub(1, MAX_TEXT) or nil
+local function told(text, node)
+  return text and redact.text(tostring(text), { node = node }):sub(1, MAX_TEXT) or nil
 end
 
 local function spending_of(account)
@@ -49,8 +52,9 @@ function M.watcher(unit)
   return {
     watcher = unit.meta.watcher, domain = unit.meta.domain, node = unit.meta.node,
     status = state.status,
-    state = { name = name, text = state.text, reason = told(state.reason), source = state.source,
-      since_ms = state.since_ms, as_of_ms = state.as_of_ms },
+    state = { name = name, text = state.text, source = state.source,
+      reason = told(state.reason, unit.meta.node), since_ms = state.since_ms,
+      as_of_ms = state.as_of_ms },
     paused = pause_of(watcher.paused),
     client = watcher.policy.client or watcher.registry.primary,
     iteration = watcher.iteration, cycles = watcher.cycles,
@@ -73,8 +77,9 @@ function M.node(node)
   local info = status.info or {}
   local is_up = status.status == "up" or status.status == "unresponsive"
   return { node = node.name, status = status.status, since_ms = status.since_ms,
-    code = status.code, error = told(status.err), own_name = is_up and info.own_name or nil,
-    otp_release = info.otp_release, restarts = node.target.restarts }
+    code = status.code, error = told(status.err, node.name),
+    own_name = is_up and info.own_name or nil, otp_release = info.otp_release,
+    restarts = node.target.restarts }
 end
 
 -- Of a percent of one core, to a tenth.
@@ -98,13 +103,20 @@ function M.host(host)
   }
 end
 
---- All of it.
+--- All of it. With many watchers the loop goes on meanwhile.
+---@async
 ---@param host table As for `host`, with `app` and perhaps `ledger`.
 ---@return table
 function M.status(host)
-  local watchers, nodes = {}, {}
+  local units, watchers, nodes = {}, {}, {}
   for i, unit in ipairs(host.app.units) do
+    units[i] = unit
+  end
+  for i, unit in ipairs(units) do
     watchers[i] = M.watcher(unit)
+    if i % AT_ONCE == 0 then
+      async.sleep(0)
+    end
   end
   for _, node in ipairs(host.app.order) do
     nodes[#nodes + 1] = M.node(node)

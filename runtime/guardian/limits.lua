@@ -10,6 +10,7 @@ local RSS_BYTES = 512 * 1024 ^ 2
 local CPU_PCT = 80
 -- Of the memory that the system lets us have, when that is little.
 local SHARE = 0.8
+local GROUPS = "/sys/fs/cgroup"
 
 --- Reads a limit of memory; `false` for none.
 ---@param text string Such as `512MiB`, or `none`.
@@ -49,6 +50,35 @@ local function from_environment(env, name, read, warn)
   return value
 end
 
+local function read_file(path)
+  local file = io.open(path)
+  local text = file and file:read("*a")
+  if file then
+    file:close()
+  end
+  return text
+end
+
+--- What the control groups of this process let it have, which the system enforces: the smallest
+--- `memory.max` from its own group up, or the limit of the older hierarchy.
+---@param read? fun(path: string): string? Default: reads files.
+---@param older? number Default: as libuv has it.
+---@return number bytes 0: none.
+function M.group_bytes(read, older)
+  local least = older or uv.get_constrained_memory()
+  read = read or read_file
+  local path = (read("/proc/self/cgroup") or ""):match("0::([^\n]*)")
+  while path do
+    local bytes = tonumber((read(GROUPS .. path:gsub("/$", "") .. "/memory.max")
+      or ""):match("^%d+"))
+    if bytes and (least == 0 or bytes < least) then
+      least = bytes
+    end
+    path = path:match("^(/.*)/[^/]+$") or (path ~= "/" and "/" or nil)
+  end
+  return least
+end
+
 -- 512 MiB, or less where the system's own limit is near.
 local function default_bytes(constrained)
   return constrained > 0 and math.min(RSS_BYTES, constrained * SHARE) or RSS_BYTES
@@ -72,7 +102,7 @@ end
 function M.read(opts, env, warn, constrained)
   return {
     rss_bytes = first(opts["max-rss"], from_environment(env, "BEAMLENS_MAX_RSS", M.bytes, warn),
-      default_bytes(constrained or uv.get_constrained_memory())),
+      default_bytes(constrained or M.group_bytes())),
     cpu_pct = first(opts["max-cpu"], from_environment(env, "BEAMLENS_MAX_CPU", M.percent, warn),
       CPU_PCT),
   }

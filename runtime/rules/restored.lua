@@ -64,8 +64,8 @@ function M.adopt(rules, alert)
   end
   by_subject[finding.subject] = {
     rule = rule, finding = finding, held_ms = math.max(0, alert.last_seen - alert.detected_at),
-    begun_ms = M.begun_ms(finding, rules.clock), clear_ms = 0, trace_id = alert.trace_id, told_rank = RANK[finding.severity],
-    told_value = finding.value, is_restored = true,
+    begun_ms = M.begun_ms(finding, rules.clock), clear_ms = 0, trace_id = alert.trace_id,
+    told_rank = RANK[finding.severity], told_value = finding.value, is_restored = true,
   }
   return true
 end

@@ -69,7 +69,7 @@ end
 ---@param kept table Without a mistake.
 function M.restore(watcher, kept)
   watcher.current, watcher.note = kept.state, kept.note
-  watcher.paused, watcher.cycles = pauses.restore(kept.paused, watcher.clock), kept.cycles
+  watcher.paused, watcher.cycles = pauses.restore(watcher, kept.paused), kept.cycles
   watcher.journal:restore(kept.journal)
   watcher.waking.notes = kept.notes
   watcher:happened("beamlens was restarted; your state, alerts and snapshots are those of before")

@@ -46,18 +46,24 @@ function M.is_kept(kept)
     and (kept.until_ms == nil or type(kept.until_ms) == "number")
 end
 
---- The pause that goes on after a restart: what was left of it counts from now.
----@param kept? table Of `export`.
----@param clock clock.Clock
+--- The pause of a watcher in another process, from what was kept of it.
+---@param watcher watcher.Watcher
+---@param kept table|boolean|nil A `pause.Pause` of before; its monotonic times mean nothing here.
 ---@return pause.Pause|false
-function M.restore(kept, clock)
+function M.restore(watcher, kept)
   if not kept then
     return false
   end
-  local now_ms = clock.now_ms()
-  return { by = kept.by, reason = kept.reason, since_ms = kept.since_ms, until_ms = kept.until_ms,
-    began_ms = now_ms,
-    ends_ms = kept.until_ms and now_ms + math.max(0, kept.until_ms - clock.wall_ms()) }
+  local clock = watcher.clock
+  local wall_ms, now_ms = clock.wall_ms(), clock.now_ms()
+  kept = type(kept) == "table" and kept or {}
+  local since_ms = kept.since_ms or wall_ms
+  return {
+    by = kept.by or "operator", reason = kept.reason or "by hand",
+    since_ms = since_ms, began_ms = now_ms - math.max(0, wall_ms - since_ms),
+    until_ms = kept.until_ms,
+    ends_ms = kept.until_ms and now_ms + math.max(0, kept.until_ms - wall_ms),
+  }
 end
 
 --- Tells of the end of a pause.

@@ -1,6 +1,9 @@
 -- What a host answers, over real watchers on a moved clock.
 
+local async = require("runtime.async")
 local commands = require("runtime.control.commands")
+local json = require("runtime.json")
+local pauses = require("runtime.watcher.pause")
 local support = require("support")
 local watched = require("support.watched")
 
@@ -105,6 +108,28 @@ describe("a host's status", function()
     end))
 end)
 
+describe("the status of very many watchers", function()
+  it("is whole, and the loop goes on while it is made", support.async(function()
+    local it_is = watched.new({})
+    local unit = { meta = it_is.watcher.meta, watcher = it_is.watcher }
+    local units = {}
+    for i = 1, 10000 do
+      units[i] = unit
+    end
+    local app = { units = units, order = {} }
+    local answer = commands.new({ app = app, clock = it_is.clock, args = {} })
+    local seen
+    local task = async.spawn(function()
+      seen = answer({ v = 1, command = "status" })
+    end)
+    assert.is_nil(seen)
+    app.units = {} -- what changes meanwhile does not matter
+    assert(task:join())
+    assert.are.equal(10000, #seen.watchers)
+    assert.are.equal("beam", seen.watchers[10000].watcher)
+  end))
+end)
+
 describe("a pause", function()
   local function setup()
     local it_is = watched.new({})
@@ -134,6 +159,26 @@ describe("a pause", function()
     it_is.watcher:resume()
     assert.are.equal(1, #it_is:all("watcher.resumed"))
     it_is:stop()
+  end))
+
+  it("goes on in another process, for what is left of its time", support.async(function()
+    local it_is = watched.new({})
+    local now_ms = it_is.clock.wall_ms()
+    local kept = json.decode((json.encode({ by = "guardian", reason = "too heavy",
+      since_ms = now_ms - 60000, until_ms = now_ms + 5000, began_ms = 1e9, ends_ms = 1e9 })))
+    it_is.watcher.paused = pauses.restore(it_is.watcher, kept)
+    it_is:start()
+    support.wait_until(function()
+      return it_is.watcher.status == "paused" and it_is.clock.sleepers() > 0
+    end)
+    it_is.clock.advance(5000)
+    it_is:asked(1)
+    assert.are.equal(65000, it_is:last("watcher.resumed").measurements.duration)
+    it_is:stop()
+    assert.is_false(pauses.restore(it_is.watcher, nil))
+    assert.is_false(pauses.restore(it_is.watcher, false))
+    local by_hand = pauses.restore(it_is.watcher, true)
+    assert.are.same({ "operator" }, { by_hand.by, by_hand.ends_ms })
   end))
 
   it("with a time ends by itself", support.async(function()

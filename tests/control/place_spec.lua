@@ -36,15 +36,35 @@ describe("the place of a control socket", function()
     assert.are.same({ "/lens" }, place.folders(env))
   end)
 
-  it("is made for the owner alone, and is closed to others where it was not", support.async(
-    function()
-      local folder = control.folder() .. "/sockets"
-      assert.is_true(place.prepare(folder))
-      assert.are.equal(448, mode(folder))
-      assert(uv.fs_chmod(folder, 493))
-      assert.is_true(place.prepare(folder))
-      assert.are.equal(448, mode(folder))
-    end))
+  it("is made for the owner alone; one that is there is left as it is", support.async(function()
+    local folder = control.folder() .. "/sockets"
+    assert.is_true(place.prepare(folder))
+    assert.are.equal(448, mode(folder))
+    assert(uv.fs_chmod(folder, 493))
+    assert.is_true(place.prepare(folder))
+    assert.are.equal(493, mode(folder))
+  end))
+
+  it("is none that others may write into", support.async(function()
+    local folder = control.folder()
+    for _, others in ipairs({ 511, 509, 451, 464 }) do -- 0777, 0775, 0703, 0720
+      assert(uv.fs_chmod(folder, others))
+      local ok, _, code = place.prepare(folder)
+      assert.is_nil(ok)
+      assert.are.equal("EPERM", code)
+      assert.are.equal(others, mode(folder))
+    end
+  end))
+
+  it("is another user's never", support.async(function()
+    if process.uid() == 0 then
+      local folder = control.folder()
+      assert(uv.fs_chown(folder, 65534, 65534))
+      assert.matches("belongs to another user", (select(2, place.prepare(folder))))
+    else
+      assert.matches("belongs to another user", (select(2, place.prepare("/"))))
+    end
+  end))
 
   it("is no file, no link and nothing that cannot be made", support.async(function()
     local folder = control.folder()

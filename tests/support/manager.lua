@@ -7,6 +7,7 @@
 
 local ffi = require("ffi")
 local support = require("support")
+local uv = require("luv")
 
 local M = {}
 
@@ -22,15 +23,25 @@ local AF_UNIX, SOCK_DGRAM, SOCK_CLOEXEC, MSG_DONTWAIT = 1, 2, 0x80000, 0x40
 local Manager = {}
 local manager_mt = { __index = Manager }
 
---- Opens a socket at a path, or, behind an "@", an abstract one. It goes with the case.
-function M.open(path)
+--- Opens a socket at a path, or, behind an "@", an abstract one. It goes with the case. What comes
+--- is read at once (the kernel keeps few messages), unless it `is_deaf`.
+function M.open(path, is_deaf)
   local name = path:gsub("^@", "\0")
   local address = string.char(AF_UNIX, 0) .. name .. (path:sub(1, 1) == "@" and "" or "\0")
   local fd = ffi.C.socket(AF_UNIX, bit.bor(SOCK_DGRAM, SOCK_CLOEXEC), 0)
   assert(fd >= 0, "no socket")
   assert(ffi.C.bind(fd, address, #address) == 0, "cannot bind " .. path)
   local self = setmetatable({ path = path, fd = fd, messages = {} }, manager_mt)
+  local poll = not is_deaf and uv.new_poll(fd)
+  if poll then
+    poll:start("r", function()
+      self:read()
+    end)
+  end
   support.on_cleanup(function()
+    if poll then
+      poll:close()
+    end
     ffi.C.close(fd)
   end)
   return self
