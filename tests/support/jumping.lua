@@ -8,6 +8,7 @@
 -- time of this clock: it stands while `time:outside(fn, …)` runs. Timers of libuv itself, as those
 -- of a stub server, keep the real time.
 
+local async = require("runtime.async")
 local support = require("support")
 local uv = require("luv")
 local world = require("runtime.world")
@@ -66,8 +67,11 @@ function Time:wall_ms()
   return START_MS + math.floor(self.passed_ms)
 end
 
---- What runtime/world.lua asks for: a timer.
-function Time:open(_, _, on_event, ms)
+--- What runtime/world.lua asks for. Only timers are different here.
+function Time:open(kind, start, on_event, ms)
+  if kind ~= "timer" then
+    return start(on_event)
+  end
   self.number = self.number + 1
   local entry = { at_ms = self.passed_ms + ms, number = self.number, fn = on_event }
   push(self.heap, entry)
@@ -79,6 +83,35 @@ function Time:open(_, _, on_event, ms)
       self.timers = self.timers - 1
     end
   end }
+end
+
+-- All else comes from the world as it is.
+function Time.random(_, count)
+  return assert(uv.random(count))
+end
+
+function Time.env(_, name)
+  return os.getenv(name)
+end
+
+function Time.value(_, _, read)
+  return read()
+end
+
+Time.secret = Time.value
+
+function Time.file() end
+
+function Time.is_inside()
+  return false
+end
+
+function Time.leave(_, fn)
+  fn()
+end
+
+function Time.turn()
+  return uv.run("once")
 end
 
 function Time:go_on()
@@ -122,6 +155,29 @@ end
 function Time:outside(fn, ...)
   self.waiting = self.waiting + 1
   return returned(self, pcall(fn, ...))
+end
+
+--- Waits, in real time, until a condition holds. It is looked at each millisecond.
+---@async
+---@param condition fun(): boolean
+function Time:really_until(condition)
+  self:outside(function()
+    async.await(nil, function(done)
+      local timer = uv.new_timer()
+      local function close()
+        if not timer:is_closing() then
+          timer:close()
+        end
+      end
+      timer:start(1, 1, function()
+        if condition() then
+          close()
+          done()
+        end
+      end)
+      return close
+    end)
+  end)
 end
 
 --- Has the runtime live by such a clock until the case ends.
