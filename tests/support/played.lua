@@ -139,6 +139,7 @@ function Node:new_target(opts)
     target:emit("up", {})
   end
   function target.stop() end
+  function target.retry_now() end
   function target.eval()
     return nil, "EPLAYED: a recording answers no question", "EPLAYED"
   end
