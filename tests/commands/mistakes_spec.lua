@@ -33,14 +33,22 @@ local function shell(line, n)
   return node.run_program("/bin/sh", { "-c", line, uv.exepath() }, env)
 end
 
+-- How many messages came to the node over the present connection of ours.
+local function received(n)
+  return tonumber(n:eval([[case net_kernel:node_info(beamlens1@localhost, in) of
+    {ok, Count} -> Count; _ -> 0 end.]]))
+end
+
 -- A script that asks the node again and again, and does so already.
 local function start_asking(n)
+  support.wait_until(function()
+    return received(n) == 0 -- a node that stood still has to see first that another one is gone
+  end, 10000)
   local b = beamlens.start({ "exec", "beam", "-e",
     "for _ = 1, 99 do beam_get_memory() sleep(100) end", "--limits", "callbacks=200" },
     { env = environment(n) })
   support.wait_until(function()
-    return tonumber(n:eval([[case net_kernel:node_info(beamlens1@localhost, in) of
-      {ok, Count} -> Count; _ -> 0 end.]])) > 50
+    return received(n) > 50
   end, 10000)
   return b
 end

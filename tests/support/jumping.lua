@@ -8,6 +8,7 @@
 -- time of this clock: it stands while `time:outside(fn, …)` runs. Timers of libuv itself, as those
 -- of a stub server, keep the real time.
 
+local async = require("runtime.async")
 local support = require("support")
 local uv = require("luv")
 local world = require("runtime.world")
@@ -66,7 +67,7 @@ function Time:wall_ms()
   return START_MS + math.floor(self.passed_ms)
 end
 
---- What else runtime/world.lua asks for: a timer, and all that is as it always is.
+--- What runtime/world.lua asks for. Only timers are different here.
 function Time:open(kind, start, on_event, ms)
   if kind ~= "timer" then
     return start(on_event)
@@ -84,14 +85,7 @@ function Time:open(kind, start, on_event, ms)
   end }
 end
 
-function Time:go_on()
-  if self.waiting == 0 and not self.idle:is_active() then
-    self.idle:start(function()
-      self:advance()
-    end)
-  end
-end
-
+-- All else comes from the world as it is.
 function Time.random(_, count)
   return assert(uv.random(count))
 end
@@ -100,13 +94,13 @@ function Time.env(_, name)
   return os.getenv(name)
 end
 
-function Time.file() end
-
 function Time.value(_, _, read)
   return read()
 end
 
 Time.secret = Time.value
+
+function Time.file() end
 
 function Time.is_inside()
   return false
@@ -120,8 +114,16 @@ function Time.turn()
   return uv.run("once")
 end
 
+function Time:go_on()
+  if self.waiting == 0 and not self.idle:is_active() then
+    self.idle:start(function()
+      self:turn()
+    end)
+  end
+end
+
 -- Lets the next timers end, until something outside is waited for, or nothing is left.
-function Time:advance()
+function Time:turn()
   for _ = 1, BATCH do
     if self.waiting > 0 or #self.heap == 0 then
       self.idle:stop()
@@ -153,6 +155,29 @@ end
 function Time:outside(fn, ...)
   self.waiting = self.waiting + 1
   return returned(self, pcall(fn, ...))
+end
+
+--- Waits, in real time, until a condition holds. It is looked at each millisecond.
+---@async
+---@param condition fun(): boolean
+function Time:really_until(condition)
+  self:outside(function()
+    async.await(nil, function(done)
+      local timer = uv.new_timer()
+      local function close()
+        if not timer:is_closing() then
+          timer:close()
+        end
+      end
+      timer:start(1, 1, function()
+        if condition() then
+          close()
+          done()
+        end
+      end)
+      return close
+    end)
+  end)
 end
 
 --- Has the runtime live by such a clock until the case ends.

@@ -4,23 +4,18 @@
 --   local before = kept.now(coroutines)            -- after a full collection
 
 local core = require("host.core")
+local proc = require("bench.proc")
 local uv = require("luv")
 
 local M = {}
 
-local PAGE_BYTES = 4096
+local MIB = 1024 * 1024
 
 local function read(path)
   local file = assert(io.open(path, "r"))
   local text = file:read("*a")
   file:close()
   return text
-end
-
---- The memory of this process that is resident.
----@return integer bytes
-function M.rss_bytes()
-  return tonumber(read("/proc/self/statm"):match("^%d+ (%d+)")) * PAGE_BYTES
 end
 
 local function file_descriptors()
@@ -68,8 +63,9 @@ function M.now(coroutines)
   collectgarbage()
   collectgarbage()
   local _, handles = core.handles()
-  return { rss_bytes = M.rss_bytes(), heap_bytes = collectgarbage("count") * 1024,
-    handles = handles, references = core.references(), coroutines = alive(coroutines),
+  return { rss_bytes = proc.rss_mb(uv.os_getpid()) * MIB,
+    heap_bytes = collectgarbage("count") * 1024, handles = handles,
+    references = core.references(), coroutines = alive(coroutines),
     file_descriptors = file_descriptors(), children = children() }
 end
 

@@ -24,6 +24,9 @@ local telemetry = require("runtime.telemetry")
 
 local M = {}
 
+--- Processes of the sandbox that stand ready.
+M.POOL = 2
+
 local Host = {}
 local host_mt = { __index = Host }
 
@@ -77,8 +80,9 @@ local function write_watchers(self, watchers)
 end
 
 local function new_app(self, model)
-  local box = sandbox.new({ telemetry = self.telemetry })
+  local box = sandbox.new({ telemetry = self.telemetry, pool = M.POOL })
   stand_still_outside(self.time, box)
+  self.sandbox = box
   self.registry, self.loader = registry_for(self, model), loader.new({ env = function() end })
   local made, errors = app.new({
     policies = self:load(), registry = self.registry, loader = self.loader, sandbox = box,
@@ -98,10 +102,11 @@ local function new_app(self, model)
 end
 
 --- Starts a host; it ends with the case.
----@param opts { recording: string, node?: integer, model: table, watchers: string[] } `watchers`:
---- the inside of each one's table.
+---@param opts { recording: string, node?: integer, model: table, watchers: string[],
+--- on_event?: fun(name: string, measurements: table, metadata: table) } `watchers`: the inside of
+--- each one's table. Names of events are given without `beamlens.`.
 function M.start(opts)
-  local self = setmetatable({ time = jumping.start() }, host_mt)
+  local self = setmetatable({ time = jumping.start(), on_event = opts.on_event }, host_mt)
   self.clock = clock.system()
   self.node = played.new({ path = ("tests/recordings/%s.xz"):format(opts.recording),
     node = opts.node })

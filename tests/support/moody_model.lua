@@ -1,8 +1,8 @@
 -- A model that does all that models do, behind the stub of Anthropic's API: it looks, runs scripts,
 -- alerts, resolves and waits; now and then it calls what does not exist, or its server fails.
 --
---   local model = moody_model.start({ wait_ms = 60000 })
---   model.url, model.invalid, model.failed         -- answers and failures of each kind so far
+--   local model = moody_model.start({ wait_ms = 60000, each = 100 })
+--   model.url, model.answered, model.invalid, model.failed
 --
 -- What it does is drawn from a sequence that is the same in each run.
 
@@ -12,7 +12,6 @@ local support = require("support")
 local M = {}
 
 local BYTES_PER_TOKEN = 4
-local EACH = 100 -- one answer of so many is none, and one request of so many fails
 local SUBJECTS = 40
 
 local Model = {}
@@ -86,14 +85,10 @@ function Model:draw(most)
   return self.seed % most + 1
 end
 
-local function last_is_opening(body)
-  return #body.messages == 1
-end
-
 function Model:decide(body)
   local content = body.messages[1].content
   local opening = type(content) == "string" and content or content[1].text
-  if last_is_opening(body) then
+  if #body.messages == 1 then
     local drawn = self:draw(100)
     for _, action in ipairs(ACTIONS) do
       if drawn <= action[1] then
@@ -108,7 +103,7 @@ function Model:decide(body)
 end
 
 function Model:fail()
-  if self.failures_left == 0 and self:draw(EACH) == 1 then
+  if self.failures_left == 0 and self:draw(self.each) == 1 then
     self.failing = FAILURES[self:draw(#FAILURES)]
     self.failures_left = IN_A_ROW[self:draw(#IN_A_ROW)]
   end
@@ -122,7 +117,7 @@ end
 function Model:answer(request)
   self.answered = self.answered + 1
   local reply = {}
-  if self:draw(EACH) == 1 then
+  if self:draw(self.each) == 1 then
     self.invalid = self.invalid + 1
     for key, value in pairs(INVALID[self:draw(#INVALID)]) do
       reply[key] = value
@@ -136,10 +131,11 @@ function Model:answer(request)
 end
 
 --- Starts one; it ends with the case.
----@param opts { wait_ms: number } What it asks for at the end of a cycle.
+---@param opts { wait_ms: number, each: integer } What it asks for at the end of a cycle; one answer
+--- of `each` is no valid call, and one request of so many fails.
 function M.start(opts)
-  local self = setmetatable({ wait_ms = opts.wait_ms, seed = 4711, answered = 0, invalid = 0,
-    failed = 0, failures_left = 0 }, model_mt)
+  local self = setmetatable({ wait_ms = opts.wait_ms, each = opts.each, seed = 4711, answered = 0,
+    invalid = 0, failed = 0, failures_left = 0 }, model_mt)
   self.server = anthropic_server.start({ on_request = function(request, index)
     self.server.requests[index] = false -- kept by nobody
     return self:fail() or self:answer(request)

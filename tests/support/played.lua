@@ -28,6 +28,7 @@ return domain
 ]]
 
 local by_name = {} -- the nodes that are played now
+local tapes = setmetatable({}, { __mode = "v" })
 
 local Node = {}
 local node_mt = { __index = Node }
@@ -54,19 +55,26 @@ local function last_at(list, at_ms)
   return list[low]
 end
 
--- Reads all that a recording has of one of its nodes.
-local function load_recording(self, path, index)
+-- Reads all that a recording has of one of its nodes; once, as long as anybody uses it.
+local function read_recording(path, index)
+  local key = ("%s %d"):format(path, index)
+  local tape = tapes[key]
+  if tape then
+    return tape
+  end
+  tape = { samples = {}, passes = {} }
   for entry in recording.lines(path) do
     if entry.k == "head" then
-      self.length_ms = entry.v.seconds * 1000
-      self.name = entry.v.nodes[index]
-    elseif entry.n == index and entry.k == "sample" and entry.t < self.length_ms then
-      self.samples[entry.d] = self.samples[entry.d] or {}
-      table.insert(self.samples[entry.d], { at_ms = entry.t, sample = entry.v })
-    elseif entry.n == index and entry.k == "pass" and entry.t < self.length_ms then
-      table.insert(self.passes, { at_ms = entry.t, pass = entry.v })
+      tape.length_ms, tape.name = entry.v.seconds * 1000, entry.v.nodes[index]
+    elseif entry.n == index and entry.k == "sample" and entry.t < tape.length_ms then
+      tape.samples[entry.d] = tape.samples[entry.d] or {}
+      table.insert(tape.samples[entry.d], { at_ms = entry.t, sample = entry.v })
+    elseif entry.n == index and entry.k == "pass" and entry.t < tape.length_ms then
+      table.insert(tape.passes, { at_ms = entry.t, pass = entry.v })
     end
   end
+  tapes[key] = tape
+  return tape
 end
 
 -- Where in the recording we are, and how much later it is there than in the recording.
@@ -131,6 +139,7 @@ function Node:new_target(opts)
     target:emit("up", {})
   end
   function target.stop() end
+  function target.retry_now() end
   function target.eval()
     return nil, "EPLAYED: a recording answers no question", "EPLAYED"
   end
@@ -189,8 +198,9 @@ end
 --- Plays a recording until the case ends.
 ---@param opts { path: string, node?: integer } `node`: which of its nodes. Default: the first.
 function M.new(opts)
-  local self = setmetatable({ samples = {}, passes = {} }, node_mt)
-  load_recording(self, opts.path, opts.node or 1)
+  local tape = read_recording(opts.path, opts.node or 1)
+  local self = setmetatable({ tape = tape, name = tape.name, samples = tape.samples,
+    passes = tape.passes, length_ms = tape.length_ms }, node_mt)
   local _, some = next(self.samples)
   self.first_mono_ms = some[1].sample.mono_ms
   self.mono_ms = self.first_mono_ms

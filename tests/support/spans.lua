@@ -1,8 +1,9 @@
 -- Which of a host's events that begin something have none that ended it.
 --
---   local open = spans.watch(host)                 -- of support/living.lua
+--   local seen = spans.new()
+--   local host = living.start({ …, on_event = seen.on_event })
 --   host:stop()
---   assert.are.same({}, open())
+--   assert.are.same({}, seen.open)
 
 local M = {}
 
@@ -12,7 +13,6 @@ local ENDS = {
   ["tool.start"] = { "tool.stop", "tool.exception" },
   ["watcher.execute_start"] = { "watcher.execute_complete", "watcher.execute_error" },
   ["watcher.started"] = { "watcher.loop_stopped" },
-  ["finding.pending"] = { "finding.cleared" },
 }
 local BEGIN_OF = {}
 for begin, ends in pairs(ENDS) do
@@ -21,28 +21,26 @@ for begin, ends in pairs(ENDS) do
   end
 end
 
--- What belongs together: a tool or a request of one cycle, a finding.
+-- What belongs together: a tool or a request of one cycle, a loop.
 local function key_of(begin, metadata)
-  local what = metadata.finding and metadata.finding.id or metadata.tool or metadata.code or ""
-  return ("%s of %s in %s: %s"):format(begin, tostring(metadata.watcher),
-    tostring(metadata.trace_id), what)
+  local cycle = begin ~= "watcher.started" and metadata.trace_id or ""
+  return ("%s of %s in %s: %s"):format(begin, tostring(metadata.watcher), cycle,
+    metadata.tool or metadata.code or "")
 end
 
---- Watches a host that has just been started.
----@return fun(): table<string, integer> open What has begun more often than it has ended.
-function M.watch(host)
+--- Nothing has begun.
+---@return { on_event: fun(name: string, measurements: table, metadata: table),
+--- open: table<string, integer> } seen `open`: what has begun more often than it has ended.
+function M.new()
   local open = {}
-  host.on_event = function(name, _, metadata)
+  return { open = open, on_event = function(name, _, metadata)
     local begin = ENDS[name] and name or BEGIN_OF[name]
     if begin then
       local key = key_of(begin, metadata)
       local count = (open[key] or 0) + (ENDS[name] and 1 or -1)
       open[key] = count ~= 0 and count or nil
     end
-  end
-  return function()
-    return open
-  end
+  end }
 end
 
 return M
