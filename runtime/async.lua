@@ -59,6 +59,9 @@ local function finish(task, ok, ...)
 end
 
 local function resume(task, ...)
+  if task.is_inside and not world.is_inside() then
+    world.leaked(task.name)
+  end
   local previous = current
   current = task
   coroutine.resume(task.co, ...)
@@ -86,6 +89,7 @@ function M.spawn(fn, opts, ...)
     name = opts.name or "task",
     on_error = opts.on_error or (parent and parent.on_error) or default_on_error,
     parent = parent,
+    is_inside = world.is_inside(),
   }, task_mt)
   if parent then
     parent.children = parent.children or members.new()

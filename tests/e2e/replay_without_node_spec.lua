@@ -112,7 +112,7 @@ local function record(root, path, args)
   assert.matches("^EFILE: level: No such file", failed.metadata.error)
   support.write_file(root .. "/level", "8")
   b:kill("sigterm")
-  assert.are.equal(0, b:wait_exit(20000), b:stderr())
+  assert.are.equal(0, sessions.wait_exit(b, 20000), b:stderr())
   return b
 end
 
