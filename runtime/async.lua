@@ -75,6 +75,9 @@ local function charge(task)
 end
 
 local function resume(task, ...)
+  if task.is_inside and not world.is_inside() then
+    world.leaked(task.name)
+  end
   local previous = current
   local is_metered = task.meter or (previous and previous.meter)
   if is_metered then
@@ -109,6 +112,7 @@ function M.spawn(fn, opts, ...)
     name = opts.name or "task",
     on_error = opts.on_error or (parent and parent.on_error) or default_on_error,
     parent = parent,
+    is_inside = world.is_inside(),
   }, task_mt)
   if parent then
     parent.children = parent.children or members.new()

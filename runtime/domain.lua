@@ -163,7 +163,10 @@ local function run(self, ctx, fn, ...)
   local function taken(ok, value, ...)
     local second, third = ...
     local length = type(value) == "table" and #value or nil
-    return ok, is_outside and results.plain(value) or value, second, third, length
+    if is_outside and value ~= nil then
+      value = results.plain(value)
+    end
+    return ok, value, second, third, length
   end
   if not is_outside then
     return taken(async.pcall(fn, seen_by_domain(self, ctx), ...))

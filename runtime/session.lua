@@ -16,7 +16,7 @@ local M = {}
 
 local CLOSE_MS = 2000
 -- Options that say nothing about what is watched, and how.
-local OWN = { "record", "replay", "log", "store" }
+local OWN = { "record", "replay", "log" }
 
 ---@class session.Session
 ---@field is_replay boolean

@@ -132,6 +132,14 @@ function M.is_inside()
   return session ~= nil and session:is_inside()
 end
 
+--- Tells that a task of a session goes on by something that came in by no door.
+---@param task_name string
+function M.leaked(task_name)
+  if session then
+    session:leaked(task_name)
+  end
+end
+
 --- Runs a function outside of the session.
 ---@param fn fun()
 function M.leave(fn)

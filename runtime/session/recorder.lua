@@ -238,6 +238,16 @@ function Recorder:leave(fn)
   during(self, false, nil, as_it_is, fn)
 end
 
+--- A defect of ours: what came in there is missing.
+---@param task_name string
+function Recorder:leaked(task_name)
+  if not self.has_leaked then
+    self.has_leaked = true
+    self.warn(("the recording %s may not replay: the task %q went on by something that is not "
+      .. "in it"):format(self.journal.path, task_name))
+  end
+end
+
 function Recorder:turn()
   if not self.has_begun then
     self:begin()

@@ -146,7 +146,7 @@ describe("a replay", function()
         return text .. text
       end,
     }
-    for round = 1, 25 do
+    for round = 1, 10 do
       local changed = { unpack(lines) }
       local at = math.random(#changed)
       changed[at] = damages[(round - 1) % #damages + 1](changed[at])

@@ -101,14 +101,18 @@ end
 -- Runs until an alert has come and gone. Returns the process.
 local function record(root, path, args)
   local b = beamlens.start({ "run", root .. "/watchers/tank.lua", "--log", "json", "--record", path,
-    unpack(args or {}) }, { cwd = root, env = { "BEAMLENS_STORE=" .. root .. "/store.db" } })
+    unpack(args or {}) }, { cwd = root })
   b:wait_for("sampler.sample", nil, 20000)
   support.write_file(root .. "/level", "70")
   b:wait_for("watcher.alert_fired", nil, 20000)
   support.write_file(root .. "/level", "8")
   b:wait_for("watcher.alert_resolved", nil, 20000)
+  os.remove(root .. "/level")
+  local failed = b:wait_for("sampler.failed", nil, 20000)
+  assert.matches("^EFILE: level: No such file", failed.metadata.error)
+  support.write_file(root .. "/level", "8")
   b:kill("sigterm")
-  assert.are.equal(0, b:wait_exit(20000), b:stderr())
+  assert.are.equal(0, sessions.wait_exit(b, 20000), b:stderr())
   return b
 end
 
@@ -129,7 +133,7 @@ describe("a recorded session without a node", function()
   it("replays what its models cost, and what a store had kept", support.async(function()
     local server = service()
     local root = files(server)
-    local args = { "--clients", root .. "/clients.lua" }
+    local args = { "--clients", root .. "/clients.lua", "--store", root .. "/store.db" }
     record(root, sessions.path(), args)
     local path = sessions.path()
     local b = record(root, path, args)

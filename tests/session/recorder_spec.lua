@@ -9,6 +9,7 @@ local recorder = require("runtime.session.recorder")
 local sessions = require("support.sessions")
 local uv = require("luv")
 local values = require("runtime.session.values")
+local world = require("runtime.world")
 
 local path
 
@@ -165,6 +166,37 @@ describe("a session", function()
     assert.are.same({ "timer", "timer is over", "call" }, order)
     local lines = close(r, "over")
     assert.are.same({ "timer", "call" }, { lines[2].kind, lines[3].kind })
+  end)
+
+  it("tells of a task that goes on by something unseen", function()
+    local told = {}
+    local r = new_recorder()
+    r.warn = function(text)
+      told[#told + 1] = text
+    end
+    world.install(r)
+    local signal, done = async.signal(), 0
+    for i = 1, 2 do
+      async.spawn(function()
+        signal:wait()
+        done = done + 1
+      end, { name = "waits" .. i, detached = true })
+    end
+    async.spawn(function()
+      async.sleep(1)
+      done = done + 1
+    end, { detached = true })
+    later(true)(function()
+      signal:fire()
+    end)
+    turn_until(r, function()
+      return done == 3
+    end)
+    world.install(nil)
+    close(r, "over")
+    assert.are.equal(1, #told)
+    assert.matches('may not replay: the task "waits1" went on by something that is not in it',
+      told[1])
   end)
 
   it("keeps secrets out, wherever they come up", function()

@@ -46,7 +46,7 @@ describe("a long recorded session", function()
       return event.metadata.finding.type == "node_down"
     end, 60000)
     host:kill("sigterm")
-    assert.are.equal(0, host:wait_exit(20000), host:stderr())
+    assert.are.equal(0, sessions.wait_exit(host, 20000), host:stderr())
     sessions.assert_replays(path, host:stdout())
   end, 400))
 end)

@@ -7,6 +7,7 @@
 
 local async = require("runtime.async")
 local json = require("runtime.json")
+local rerun = require("support.rerun")
 local support = require("support")
 local uv = require("luv")
 
@@ -63,11 +64,14 @@ end
 
 --- Starts the binary. It is killed at the end of the case if it still runs.
 ---@param args string[]
----@param opts? { env?: string[], stdin?: string, cwd?: string }
+---@param opts? { env?: string[], stdin?: string, cwd?: string, is_cleanup?: boolean }
+--- `is_cleanup`: it is started by a cleanup, which removes `stderr_path` itself.
 function M.start(args, opts)
   opts = opts or {}
   local self = setmetatable({ lines = {}, events = {}, changed = async.signal(), next = 1,
     stderr_path = support.tmp_path("stderr-" .. uv.hrtime()) }, process_mt)
+  local recording
+  args, recording = rerun.recorded(args)
   local pipe = uv.new_pipe(false)
   local fd = assert(uv.fs_open(self.stderr_path, "w", 384))
   local pid
@@ -89,13 +93,24 @@ function M.start(args, opts)
     end)
   end
   read_lines(self, pipe)
-  support.on_cleanup(function()
+  local function clean_up()
     if self.handle then
       self.handle:kill("sigkill")
       self:wait_exit()
     end
+    if recording then
+      rerun.check(self, recording, function(replay)
+        local process = M.start(replay, { env = opts.env, cwd = opts.cwd, is_cleanup = true })
+        local status, stderr = process:wait_exit(15000), process:stderr()
+        os.remove(process.stderr_path)
+        return status, process:stdout(), stderr
+      end)
+    end
     os.remove(self.stderr_path)
-  end)
+  end
+  if not opts.is_cleanup then
+    support.on_cleanup(clean_up)
+  end
   return self
 end
 

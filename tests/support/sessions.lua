@@ -64,6 +64,17 @@ function M.assert_replays(path, stdout, args)
   end
 end
 
+--- Waits for the end of a run that was recorded, and checks that nothing came in unseen.
+---@async
+---@param process table Of support.beamlens.
+---@return integer status
+function M.wait_exit(process, timeout_ms)
+  local status = process:wait_exit(timeout_ms)
+  local stderr = process:stderr()
+  assert(not stderr:find("may not replay", 1, true), stderr)
+  return status
+end
+
 --- The text of a recording.
 ---@param path string
 ---@return string
