@@ -118,7 +118,10 @@ static bool set_addresses(Transfer *t, const struct addrinfo *found)
 {
   const CurlApi *curl = t->multi->curl;
   char entry[512], next[512];
-  http_route_entry(&t->route, found, t->attempt, entry, sizeof(entry));
+  if (!http_route_entry(&t->route, found, t->attempt, entry, sizeof(entry))) {
+    fail(t, "EHOST", "the host has no address that can be used");
+    return false;
+  }
   t->has_more = http_route_entry(&t->route, found, t->attempt + 1, next, sizeof(next));
   struct curl_slist *addresses = curl->slist_append(NULL, entry);
   bool ok = addresses && curl->easy_setopt(t->easy, CURLOPT_RESOLVE, addresses) == CURLE_OK;
