@@ -4,25 +4,24 @@
 --- What has changed is compiled, run in an environment of its own and checked; only then it takes
 --- the place of what was. On a mistake the older version stays in force, and `reload.failed` says
 --- so, once for each text of the file. A file whose text is the same is left alone.
----
----   local r = reload.new({ app = app, loaded = parts, sources = sources, registry = registry, … })
----   r:start()
----   r:reload("SIGHUP")      -- waits; { applied = …, watchers = …, failed = … }
 
 local async = require("runtime.async")
 local changes = require("runtime.app.changes")
+local crypto = require("host.crypto")
 local handlers = require("runtime.reload.handlers")
 local quiet = require("runtime.reload.quiet")
 local round = require("runtime.reload.round")
 local suggest = require("runtime.suggest")
 local traces = require("runtime.loader.trace")
-local uv = require("luv")
 local watch = require("runtime.reload.watch")
 
 local M = {}
 
 -- How long a file may be empty, and what a timer may be too early.
 local EMPTY_MS, LATER_MS = 1000, 100
+local EMPTY = crypto.sha256("")
+-- For events that are due to come in.
+local HEAR_MS = 5
 
 ---@class reload.Reloader
 local Reloader = {}
@@ -163,7 +162,9 @@ function Reloader:once(reason, how)
   for _, err in ipairs(registry.errors) do
     now:fail(registry.file, err)
   end
-  self:leave_empty(now)
+  if not how.is_final then
+    self:leave_empty(now)
+  end
   for _, path in ipairs(registry.changed) do
     table.insert(now.changed, path)
   end
@@ -196,27 +197,38 @@ function Reloader:look_again(ms)
   end, { name = "reload again", detached = true })
 end
 
--- Whether what is wrong is still as it was read.
-function Reloader:has_settled()
+-- Calls fn(trace) for what each version that is wrong depends on, until it returns true.
+function Reloader:any_tried(fn)
   for _, part in ipairs({ self.opts.loaded, self.opts.sources, self.opts.registry }) do
     for _, trace in ipairs(part:tried_traces()) do
-      if not trace:is_current() then
-        return false
+      if fn(trace) then
+        return true
       end
     end
   end
-  return true
+  return false
 end
 
--- A file that is empty is about to be written: that it is wrong is told when it stays so.
+-- Whether what is wrong is still as it was read, and nothing is heard of a change.
+function Reloader:has_settled()
+  async.sleep(HEAR_MS)
+  return not self.quiet:is_due() and not self:any_tried(function(trace)
+    return not trace:is_current()
+  end)
+end
+
+-- A file that was empty when it was read is about to be written: that it is wrong is told when it
+-- stays so.
 function Reloader:leave_empty(now)
   local since, told, now_ms = {}, {}, self.opts.clock.now_ms()
   for _, failure in ipairs(now.failed) do
-    local stat = uv.fs_stat(failure.file)
-    if stat and stat.type == "file" and stat.size == 0 then
-      since[failure.file] = self.empty_since[failure.file] or now_ms
+    local file = failure.file
+    if self:any_tried(function(trace)
+      return trace.seen[file] == EMPTY
+    end) then
+      since[file] = self.empty_since[file] or now_ms
     end
-    if since[failure.file] and now_ms - since[failure.file] < EMPTY_MS then
+    if since[file] and now_ms - since[file] < EMPTY_MS then
       now.again_ms = now.again_ms or EMPTY_MS + LATER_MS
     else
       told[#told + 1] = failure

@@ -392,6 +392,32 @@ describe("fire_alert", function()
       assert.is_truthy(it_is:last("watcher.alert_failed"))
     end))
 
+  it("is refused, of whichever type no rule has, while other is muted", case({
+    function(request)
+      return { "fire_alert", { type = "odd", severity = "info", summary = "x",
+        snapshot_ids = { opening_id(request) } } }
+    end,
+  }, { mute = { { from = "20:00", to = "21:00", types = { "other" } } } },
+    function(it_is)
+      it_is:start()
+      assert.is_truthy(it_is:result(2):find("type other are muted now", 1, true))
+      assert.are.equal(0, #it_is.alerts:list())
+    end))
+
+  it("is listed as far back as the policy keeps alerts", case({ { "get_alerts" } },
+    { history = { snapshots = 100, alerts = 1 } }, function(it_is)
+      for _, subject in ipairs({ "first", "second" }) do
+        it_is.alerts:fire({ watcher = it_is.watcher.meta.watcher, domain = "beam",
+          node = it_is.watcher.meta.node, type = "other", subject = subject, severity = "info",
+          source = "model", title = "t", summary = "s" })
+      end
+      it_is:start()
+      local shown = it_is:result(2)
+      assert.is_truthy(shown:find('"second"', 1, true))
+      assert.is_nil(shown:find('"first"', 1, true))
+      assert.is_truthy(shown:find('"total":1', 1, true))
+    end))
+
   it("turns a pid into who it is", case({
     function(request)
       return { "fire_alert", { type = "mailbox_growth", subject = "<0.99.0>", severity = "info",

@@ -44,6 +44,12 @@ function Quiet:note()
   end)
 end
 
+--- Whether something was noted since the last call.
+---@return boolean
+function Quiet:is_due()
+  return self.first_ms ~= nil
+end
+
 --- Ends; what is due is dropped.
 function Quiet:close()
   if not self.timer:is_closing() then

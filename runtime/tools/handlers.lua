@@ -218,6 +218,7 @@ function M.get_alerts(watcher, args)
   if args.scope == "node" then
     filter.watcher = nil
   end
+  filter.limit = watcher.policy.history.alerts
   local all, page = watcher.alerts:list(filter), {}
   for i = 1, math.min(args.limit or 10, #all) do
     page[i] = views.alert(all[i])

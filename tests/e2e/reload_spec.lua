@@ -113,8 +113,8 @@ describe("a file that is saved while the host runs", function()
     end
     local took_ms = async.now_ms() - started_ms
     says(h, "version 1000")
-    -- One, and one more for each 1.5 s that the writer took.
-    local most = 1 + math.floor(took_ms / 1500)
+    -- One, and one more wherever the writer was held up for 150 ms.
+    local most = 1 + math.floor(took_ms / 150)
     assert.is_true(#h.b:all("beamlens.reload.applied") <= most)
     assert.is_true(#h.b:all("beamlens.reload.applied") >= 1)
     assert.are.equal(0, #h.b:all("beamlens.reload.failed"))
