@@ -16,8 +16,9 @@ local jumping = require("support.jumping")
 local loader = require("runtime.loader")
 local parts = require("runtime.app.parts")
 local played = require("support.played")
-local policy = require("runtime.policy")
+local reload = require("runtime.reload")
 local sandbox = require("runtime.sandbox")
+local sources = require("runtime.reload.sources")
 local spending = require("runtime.spending")
 local support = require("support")
 local telemetry = require("runtime.telemetry")
@@ -67,26 +68,33 @@ local function registry_for(self, model)
     end }))
 end
 
--- The policies, from a file beside the domains that read the recording.
-function Host:load()
-  local file = self.node.folder .. "/watchers/spec.lua"
-  local list, errors = policy.load(file, { env = function() end, node = self.node.name })
-  return assert(list, table.concat(errors or {}, "\n"))
-end
-
 local function write_watchers(self, watchers)
   return support.write_file(self.node.folder .. "/watchers/spec.lua",
     ("return { { %s } }\n"):format(table.concat(watchers, " }, { ")))
+end
+
+-- What the watchers' file says, as `run` reads it.
+local function read_watchers(self)
+  self.sources = sources.new({ arguments = { self.node.folder .. "/watchers/spec.lua" },
+    loaded = self.loaded, clock = self.clock, node = self.node.name, env = function() end })
+  local drafts = self.sources:round(function(_, err)
+    error(err)
+  end)
+  self.sources:put(drafts[1])
+  return drafts[1].policies
 end
 
 local function new_app(self, model)
   local box = sandbox.new({ telemetry = self.telemetry, pool = M.POOL })
   stand_still_outside(self.time, box)
   self.sandbox = box
-  self.registry, self.loader = registry_for(self, model), loader.new({ env = function() end })
+  self.loaded = parts.new({ loader = loader.new({ env = function() end }),
+    telemetry = self.telemetry, clock = self.clock, ledger = self.ledger })
+  local registry = registry_for(self, model)
+  local policies = read_watchers(self)
+  self.loaded:set_registry(registry)
   local made, errors = app.new({
-    policies = self:load(), registry = self.registry, loader = self.loader, sandbox = box,
-    alerts = self.alerts,
+    policies = policies, parts = self.loaded, sandbox = box, alerts = self.alerts,
     telemetry = self.telemetry, clock = self.clock, ledger = self.ledger,
     cookie = function()
       return function() end
@@ -98,7 +106,18 @@ local function new_app(self, model)
       return self.node:new_sweep(opts)
     end,
   })
-  return assert(made, table.concat(errors or {}, "\n"))
+  assert(made, table.concat(errors or {}, "\n"))
+  self.reloader = reload.new({ app = made, loaded = self.loaded, sources = self.sources,
+    registry = {
+      look = function()
+        return { value = registry, errors = {}, changed = {} }
+      end,
+      traces = function()
+        return {}
+      end,
+    },
+    telemetry = self.telemetry, clock = self.clock, warn = error })
+  return made
 end
 
 --- Starts a host; it ends with the case.
@@ -128,20 +147,13 @@ function M.start(opts)
   return self
 end
 
---- Puts other files of the same watchers in force, with domains and prompts that are loaded anew.
+--- Puts another file of the same watchers in force.
+---@async
 ---@param watchers string[]
 function Host:reload(watchers)
   write_watchers(self, watchers)
-  local loaded = parts.new({ loader = self.loader, registry = self.registry,
-    telemetry = self.telemetry, clock = self.clock, ledger = self.ledger })
-  for i, policy_now in ipairs(self:load()) do
-    local unit, now = self.app.units[i], assert(loaded:of(policy_now))
-    unit.watcher:reload({ policy = policy_now, domain = now.domain, prompt = now.prompt,
-      registry = now.registry })
-    unit.detector:set_domain(now.domain)
-    unit.detector:set_policy(policy_now)
-  end
-  loaded:close()
+  local result = self.app:reload("spec")
+  assert(#result.failed == 0 and #result.applied == 1, "the file is not in force")
 end
 
 --- Ends it, if it has not ended yet.
@@ -149,6 +161,7 @@ end
 function Host:stop()
   if not self.is_stopped then
     self.is_stopped = true
+    self.reloader:stop()
     self.app:stop("spec")
   end
 end
