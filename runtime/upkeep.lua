@@ -37,7 +37,7 @@ local function open_socket(self)
     warn = self.warn,
     answer = commands.new({ app = host.app, clock = host.clock, ledger = host.ledger,
       guardian = self.guardian, args = own_arguments(),
-      store_path = host.store and host.store.path,
+      store_path = host.keeper and host.keeper.path,
       reload = function(reason)
         return self:reload(reason)
       end }),
@@ -49,8 +49,7 @@ local function open_socket(self)
 end
 
 --- Starts all of it; to be called before the app starts.
----@param host table `app`, `clock`, `telemetry`, `alerts`, `ledger`, `store`, and the method
---- `reload(reason)`.
+---@param host host.Host
 ---@param opts { ["max-rss"]?: number|false, ["max-cpu"]?: number|false } The limits as given on the
 --- command line.
 ---@param warn fun(text: string)
