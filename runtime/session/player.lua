@@ -7,7 +7,9 @@
 local chance = require("runtime.session.chance")
 local core = require("host.core")
 local crypto = require("host.crypto")
+local differences = require("runtime.session.differences")
 local session_reader = require("runtime.session.reader")
+local stand_in = require("runtime.session.stand_in")
 local uv = require("luv")
 local values = require("runtime.session.values")
 
@@ -93,44 +95,11 @@ function Player:stop(status, text)
   end
 end
 
-local function name_of(path)
-  return path:match("[^/]*$")
-end
-
--- The digest of a file when it was recorded: one of its path, else of its name.
-local function digest_of(files, path)
-  for _, same in ipairs({ function(other)
-    return other == path
-  end, function(other)
-    return name_of(other) == name_of(path)
-  end }) do
-    for _, file in ipairs(files) do
-      if same(file.path) then
-        return file.sha256
-      end
-    end
-  end
-end
-
 -- Says what is not as it was.
 function Player:compare()
   self.has_compared = true
-  local header = self.header
-  if header.version ~= core.version then
-    self.warn(("recorded by beamlens %s, this is %s"):format(header.version, core.version))
-  end
-  for _, file in ipairs(self.files) do
-    local digest = digest_of(header.files, file.path)
-    if not digest then
-      self.warn(("%s was not there when it was recorded"):format(file.path))
-    elseif digest ~= file.sha256 then
-      self.warn(("%s is not what it was when it was recorded"):format(file.path))
-    end
-  end
-  for _, file in ipairs(header.files) do
-    if not digest_of(self.files, file.path) then
-      self.warn(("%s was there when it was recorded, and is not used now"):format(file.path))
-    end
+  for _, text in ipairs(differences.texts(self.header, core.version, self.files)) do
+    self.warn(text)
   end
 end
 
@@ -206,28 +175,6 @@ function Player:values_of(entry)
   return checked(pcall(values.decode, entry.v))
 end
 
-local function nothing() end
-
--- Stands for what a door would have opened: a thing whose methods do nothing. When it is closed, or
--- cancelled, nothing comes by the door any more; a connection cancels its calls.
-local function stand_in(self, n)
-  local methods = {}
-  function methods.close()
-    self.doors[n] = nil
-  end
-  function methods.cancel(_, ...)
-    local other = ...
-    if select("#", ...) == 0 then
-      self.doors[n] = nil
-    elseif other then
-      self.doors[other.number] = nil
-    end
-  end
-  return setmetatable({ number = n }, { __index = function(_, name)
-    return methods[name] or nothing
-  end })
-end
-
 function Player:open(kind, _, on_event, ...)
   self.numbers = self.numbers + 1
   local n = self.numbers
@@ -242,7 +189,7 @@ function Player:open(kind, _, on_event, ...)
     self:deliver(door, entry)
     entry = self:take_sync(door)
   end
-  return stand_in(self, n)
+  return stand_in.new(self.doors, n)
 end
 
 function Player:value(kind)

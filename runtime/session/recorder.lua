@@ -15,7 +15,7 @@ local values = require("runtime.session.values")
 local M = {}
 
 -- Shorter texts are part of too much else.
-local SHORTEST_SECRET = 6
+local SHORTEST_SECRET = 10
 local HIDDEN = "[secret]"
 
 ---@class recorder.Recorder: world.Session
