@@ -45,7 +45,8 @@ end
 
 -- Ends what the files have no more, and changes what they have otherwise.
 local function go_through(app, wanted, report)
-  for _, unit in ipairs({ unpack(app.units) }) do
+  local units = app.units -- `unwatch` makes another list
+  for _, unit in ipairs(units) do
     local item = item_for(unit, wanted)
     if not item then
       table.insert(report.stopped, name_of(unit.policy))

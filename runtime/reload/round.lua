@@ -1,9 +1,12 @@
 --- One round of a reload: what the files say now, checked as a whole, as a plan for
 --- runtime/app/changes.lua. What is wrong stays as it was; the rest is not kept from applying.
 
+local async = require("runtime.async")
 local suggest = require("runtime.suggest")
 
 local M = {}
+
+local BREATH_MS = 20
 
 ---@class round.Round
 ---@field plan changes.Item[]
@@ -19,11 +22,21 @@ function Round:fail(file, err)
   table.insert(self.failed, { file = at or file, line = tonumber(line), error = err })
 end
 
+-- Lets the loop go on between two of many watchers.
+local function breathe(self)
+  local now_ms = async.now_ms()
+  if now_ms - self.breathed_ms > BREATH_MS then
+    async.sleep(0)
+    self.breathed_ms = async.now_ms()
+  end
+end
+
 -- The parts of all policies of a draft; nil when one is wrong, which was told.
 local function parts_of(self, draft)
   local items, is_whole = {}, true
   local tried = {}
   for _, policy in ipairs(draft.policies) do
+    breathe(self)
     local known = tried[policy.origin]
     if not known then
       local parts, err = self.loaded:try(policy)
@@ -130,7 +143,7 @@ end
 ---@return round.Round
 function M.look(opts)
   local self = setmetatable({ loaded = opts.loaded, sources = opts.sources, failed = {}, plan = {},
-    changed = {} }, round_mt)
+    changed = {}, breathed_ms = async.now_ms() }, round_mt)
   self.drafts, self.again_ms = opts.sources:round(function(path, err)
     self:fail(path, err)
   end, opts.is_final)
