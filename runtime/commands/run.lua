@@ -4,6 +4,7 @@ local alerts = require("runtime.alerts")
 local app = require("runtime.app")
 local async = require("runtime.async")
 local beamlens = require("runtime.beamlens")
+local chance = require("runtime.session.chance")
 local clock = require("runtime.clock")
 local common = require("runtime.commands.common")
 local cookie = require("runtime.cookie")
@@ -366,6 +367,7 @@ function M.main(args)
     print(options.help("run FILE|DIR... [OPTION...]", M.options))
     return 0
   end
+  chance.scatter()
   local session, session_err = sessions.new(opts, { args = args, known = M.options }, warn)
   if session_err then
     warn(session_err)
