@@ -174,6 +174,18 @@ describe("a registry", function()
     end
   end)
 
+  it("lacks a key whose variable is not set, but for one that may be left out", function()
+    local function key_of(variable)
+      local options = { model = "m", region = "us-east-1", access_key_id = "AKID01234567",
+        secret_access_key = "s-0123456789", session_token = "env.UNSET", [variable] = "env.UNSET" }
+      return clients.new({ env = env_of({ AWS_BEARER_TOKEN_BEDROCK = "b-0123456789" }), config = {
+        clients = { { name = "A", provider = "aws-bedrock", options = options } } } }):list()[1]
+    end
+    assert.are.equal("set", key_of("session_token").key)
+    assert.are.equal("UNSET", key_of("secret_access_key").key_variable)
+    assert.are.equal("UNSET", key_of("api_key").key_variable)
+  end)
+
   it("shows no key in a mistake", function()
     local _, err = clients.new({ env = env_of({}), config = { clients = { { name = "A",
       provider = "anthropic", options = { model = "m", api_key = { "sesame" },

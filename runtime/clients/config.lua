@@ -54,7 +54,8 @@ function Checker:known_fields(t, known, client, where, policy)
   end
 end
 
--- A text "env.NAME" stands for a variable of the environment.
+-- A text "env.NAME" stands for a variable of the environment. Also returns its name where a key is
+-- to be in it and is not.
 function Checker:resolve(value, client, name, option)
   local variable = type(value) == "string" and value:match("^env%.([%w_]+)$")
   if not variable then
@@ -65,9 +66,10 @@ function Checker:resolve(value, client, name, option)
     self:mistake(client, name, "options.%s: the environment variable %s is not set", name,
       variable)
   end
-  return found
+  return found, not found and not option.optional and variable or nil
 end
 
+-- The options, and the name of a variable that should hold a key and is not set.
 function Checker:options(client, known)
   local given = client.options == nil and {} or client.options
   if type(given) ~= "table" then
@@ -75,9 +77,10 @@ function Checker:options(client, known)
     return {}
   end
   self:known_fields(given, known, client.name, "options: ")
-  local options = {}
+  local options, unset = {}, nil
   for name, option in pairs(known) do
-    local value = self:resolve(given[name], client.name, name, option)
+    local value, variable = self:resolve(given[name], client.name, name, option)
+    unset = unset or variable
     if given[name] == nil and option.required then
       self:mistake(client.name, "options", "options.%s is missing", name)
     elseif value == nil then
@@ -92,13 +95,13 @@ function Checker:options(client, known)
       options[name] = read
     end
   end
-  return options
+  return options, unset
 end
 
 -- The options of a model's client, and what its provider says of them together.
 function Checker:provider(client, value)
   local provider = require(M.PROVIDERS[value.provider])
-  client.options = self:options(value, provider.options)
+  client.options, client.unset_key = self:options(value, provider.options)
   for _, mistake in ipairs(provider.mistakes and provider.mistakes(client.options, self.env) or {})
   do
     self:mistake(client.name, mistake.field, "%s", mistake.text)
