@@ -138,7 +138,7 @@ describe("a registry", function()
     assert.is_nil(registry)
     assert.are.equal(table.concat({
       'client "B": options.base_url must be like https://host/path',
-      'client "B": options.max_tokens must be a number, at least 1',
+      'client "B": options.max_tokens must be a whole number, at least 1',
       'client "B": options.model is missing',
       'client "B": options: unknown field "modell"; did you mean "model"?',
       'client "B": there are two clients of this name',
@@ -243,8 +243,36 @@ return {
     assert.are.equal(table.concat({
       'F:2: primary: unknown client "Mainn"; did you mean "Main"?',
       'F:8: client "Main": unknown provider "fallbak"; did you mean "fallback"?',
-      'F:14: client "Other": options.max_tokens must be a number, at least 1',
+      'F:14: client "Other": options.max_tokens must be a whole number, at least 1',
     }, "\n"), err)
+  end)
+
+  it("has the mistakes of what has no name, or another's, where they stand", function()
+    local _, err = load_text([[
+local shared = { model = "m", max_tokens = 1.5 }
+return {
+  primary = "A",
+  clients = {
+    { name = "A", provider = "anthropic", options = { model = "m" } },
+    { provider = "anthropic",
+      options = { model = "m" } },
+    "B",
+    { name = "A", provider = "openai", options = { model = "m" } },
+    { options = { model = "",
+        temperature = 1 / 0 }, provider = "openai", name = "C" },
+    { name = "D" },
+    { name = "E", provider = "openai", options = shared },
+  },
+}]])
+    assert.are.equal(table.concat({
+      'F:1: client "E": options.max_tokens must be a whole number, at least 1',
+      "F:6: client 2 needs a name",
+      "F:8: client 3 needs a name",
+      'F:9: client "A": there are two clients of this name',
+      'F:10: client "C": options.model is empty',
+      'F:11: client "C": options.temperature must be a number, at least 0',
+      'F:12: client "D": provider is missing',
+    }, "\n"), (err:gsub("; allowed: [^\n]*", "")))
   end)
 
   it("has the mistakes of each retry policy at that policy", function()

@@ -32,6 +32,7 @@ local STRATEGIES = {
 ---@class client_config.Mistake
 ---@field text string
 ---@field client? string The client that it is in.
+---@field index? integer Its place in the list of clients.
 ---@field policy? string The retry policy that it is in.
 ---@field field? string The field's name in the source.
 
@@ -40,7 +41,8 @@ local Checker = {}
 local checker_mt = { __index = Checker }
 
 function Checker:mistake(client, field, text, ...)
-  local mistake = { client = client, field = field, text = text:format(...) }
+  local mistake = { client = client, field = field, text = text:format(...),
+    index = self.index or client and self.places[client] }
   table.insert(self.mistakes, mistake)
   return mistake
 end
@@ -135,7 +137,8 @@ function Checker:client(value, policies)
   for strategy in pairs(STRATEGIES) do
     names[#names + 1] = strategy
   end
-  self:mistake(name, "provider", "unknown provider %q%s", tostring(value.provider),
+  self:mistake(name, "provider", value.provider == nil and "provider is missing%.0s%s"
+    or "unknown provider %q%s", tostring(value.provider),
     suggest.hint(tostring(value.provider), names))
   return client
 end
@@ -153,14 +156,17 @@ function Checker:clients(given, policies)
     end
   end
   for i, value in ipairs(given) do
+    self.index = i
     if type(value) ~= "table" or type(value.name) ~= "string" or value.name == "" then
       self:mistake(nil, "clients", "client %d needs a name", i)
     elseif clients[value.name] then
       self:mistake(value.name, "name", "there are two clients of this name")
     else
+      self.places[value.name] = i
       clients[value.name] = self:client(value, policies)
     end
   end
+  self.index = nil
   local rules = clients.rules
   if rules and rules.provider ~= "rules" then
     self:mistake("rules", "name", "the name is taken by the client without a model")
@@ -238,7 +244,7 @@ local FIELDS = { primary = true, clients = true, retry_policies = true, limits =
 ---@return { primary: string, clients: table<string, table>, limits: table }?
 ---@return client_config.Mistake[]? mistakes All of them.
 function M.check(config, env)
-  local checker = setmetatable({ mistakes = {}, env = env }, checker_mt)
+  local checker = setmetatable({ mistakes = {}, places = {}, env = env }, checker_mt)
   if type(config) ~= "table" then
     checker:mistake(nil, nil, "a registry is a table, not a %s", type(config))
     return nil, checker.mistakes
