@@ -164,7 +164,7 @@ function Registry:list()
   local list = {}
   for i, name in ipairs(self:names()) do
     local client = self.clients[name]
-    local needs_key = client.key_variable ~= nil
+    local needs_key = client.key_variable ~= nil or client.options.api_key ~= nil
     local is_missing = needs_key and not client.handler:has_key()
     list[i] = {
       name = name,

@@ -186,6 +186,14 @@ describe("a registry", function()
     assert.are.equal("UNSET", key_of("api_key").key_variable)
   end)
 
+  it("has a key where its provider needs none but one is given", function()
+    local list = clients.new({ env = env_of({ MINE = "k-0123456789" }), config = { primary = "A",
+      clients = { { name = "A", provider = "openai-generic", options = { model = "m",
+        base_url = "http://h/v1", api_key = "env.MINE" } }, { name = "B", provider = "ollama",
+        options = { model = "m" } } } } }):list()
+    assert.are.same({ "set" }, { list[1].key, list[2].key })
+  end)
+
   it("shows no key in a mistake", function()
     local _, err = clients.new({ env = env_of({}), config = { clients = { { name = "A",
       provider = "anthropic", options = { model = "m", api_key = { "sesame" },
