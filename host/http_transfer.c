@@ -119,7 +119,9 @@ static bool set_addresses(Transfer *t, const struct addrinfo *found)
   const CurlApi *curl = t->multi->curl;
   char entry[512], next[512];
   if (!http_route_entry(&t->route, found, t->attempt, entry, sizeof(entry))) {
-    fail(t, "EHOST", "the host has no address that can be used");
+    char text[384];
+    snprintf(text, sizeof(text), "the host %s has no address that can be used", t->route.host);
+    fail(t, "EHOST", text);
     return false;
   }
   t->has_more = http_route_entry(&t->route, found, t->attempt + 1, next, sizeof(next));
@@ -176,8 +178,9 @@ static void on_name(NameAsk *ask, const struct addrinfo *found, int status)
 {
   Transfer *t = (Transfer *)((char *)ask - offsetof(Transfer, ask));
   if (!found) {
-    char text[128];
-    snprintf(text, sizeof(text), "the host has no address: %s", uv_strerror(status));
+    char text[384];
+    snprintf(text, sizeof(text), "no address of the host %s: %s", t->route.host,
+             uv_strerror(status));
     fail(t, "EHOST", text);
   }
   if (!found || !begin(t, found)) {

@@ -3,12 +3,11 @@
 #include "stream_binding.h"
 
 #include <stdalign.h>
-#include <stddef.h>
 
 struct StreamBinding {
   const StreamKind *kind; // borrowed
   lua_State *L;           // borrowed; the caller of feed() or finish() while one runs, else NULL
-  alignas(max_align_t) char parser[];
+  alignas(void *) char parser[]; // as a userdata is: a parser holds pointers and sizes
 };
 
 // The kind is the methods' upvalue.

@@ -26,6 +26,7 @@ local spending = require("runtime.spending")
 local strategies = require("runtime.clients.strategies")
 local suggest = require("runtime.suggest")
 local telemetry = require("runtime.telemetry")
+local unset_key = require("runtime.clients.unset_key")
 local world = require("runtime.world")
 
 local M = {}
@@ -104,6 +105,9 @@ local function open_client(client, env, own_prices)
   if path then
     local module = require(path)
     client.handler = module.new(client.options, env)
+    if client.unset_key then
+      client.handler = unset_key.wrap(client.handler, client.unset_key)
+    end
     client.key_variable = client.handler.key_variable or module.key_variable
     payment.open(client, own_prices)
   end
@@ -160,7 +164,7 @@ function Registry:list()
   local list = {}
   for i, name in ipairs(self:names()) do
     local client = self.clients[name]
-    local needs_key = client.key_variable ~= nil
+    local needs_key = client.key_variable ~= nil or client.options.api_key ~= nil
     local is_missing = needs_key and not client.handler:has_key()
     list[i] = {
       name = name,

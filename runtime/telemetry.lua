@@ -69,7 +69,10 @@ function Bus:attach_many(id, event_names, fn, config)
   end
   self.by_id[id] = event_names
   for _, event in ipairs(event_names) do
-    local list = { unpack(self.handlers[event] or {}) }
+    local list = {} -- a new one: the old one may be gone through just now
+    for i, handler in ipairs(self.handlers[event] or {}) do
+      list[i] = handler
+    end
     list[#list + 1] = { id = id, fn = fn, config = config }
     self.handlers[event] = list
   end

@@ -138,7 +138,7 @@ describe("a registry", function()
     assert.is_nil(registry)
     assert.are.equal(table.concat({
       'client "B": options.base_url must be like https://host/path',
-      'client "B": options.max_tokens must be a number, at least 1',
+      'client "B": options.max_tokens must be a whole number, at least 1',
       'client "B": options.model is missing',
       'client "B": options: unknown field "modell"; did you mean "model"?',
       'client "B": there are two clients of this name',
@@ -172,6 +172,26 @@ describe("a registry", function()
       assert.is_nil(registry)
       assert.is_true(#err > 0)
     end
+  end)
+
+  it("lacks a key whose variable is not set, but for one that may be left out", function()
+    local function key_of(variable)
+      local options = { model = "m", region = "us-east-1", access_key_id = "AKID01234567",
+        secret_access_key = "s-0123456789", session_token = "env.UNSET", [variable] = "env.UNSET" }
+      return clients.new({ env = env_of({ AWS_BEARER_TOKEN_BEDROCK = "b-0123456789" }), config = {
+        clients = { { name = "A", provider = "aws-bedrock", options = options } } } }):list()[1]
+    end
+    assert.are.equal("set", key_of("session_token").key)
+    assert.are.equal("UNSET", key_of("secret_access_key").key_variable)
+    assert.are.equal("UNSET", key_of("api_key").key_variable)
+  end)
+
+  it("has a key where its provider needs none but one is given", function()
+    local list = clients.new({ env = env_of({ MINE = "k-0123456789" }), config = { primary = "A",
+      clients = { { name = "A", provider = "openai-generic", options = { model = "m",
+        base_url = "http://h/v1", api_key = "env.MINE" } }, { name = "B", provider = "ollama",
+        options = { model = "m" } } } } }):list()
+    assert.are.same({ "set" }, { list[1].key, list[2].key })
   end)
 
   it("shows no key in a mistake", function()
@@ -231,8 +251,36 @@ return {
     assert.are.equal(table.concat({
       'F:2: primary: unknown client "Mainn"; did you mean "Main"?',
       'F:8: client "Main": unknown provider "fallbak"; did you mean "fallback"?',
-      'F:14: client "Other": options.max_tokens must be a number, at least 1',
+      'F:14: client "Other": options.max_tokens must be a whole number, at least 1',
     }, "\n"), err)
+  end)
+
+  it("has the mistakes of what has no name, or another's, where they stand", function()
+    local _, err = load_text([[
+local shared = { model = "m", max_tokens = 1.5 }
+return {
+  primary = "A",
+  clients = {
+    { name = "A", provider = "anthropic", options = { model = "m" } },
+    { provider = "anthropic",
+      options = { model = "m" } },
+    "B",
+    { name = "A", provider = "openai", options = { model = "m" } },
+    { options = { model = "",
+        temperature = 1 / 0 }, provider = "openai", name = "C" },
+    { name = "D" },
+    { name = "E", provider = "openai", options = shared },
+  },
+}]])
+    assert.are.equal(table.concat({
+      'F:1: client "E": options.max_tokens must be a whole number, at least 1',
+      "F:6: client 2 needs a name",
+      "F:8: client 3 needs a name",
+      'F:9: client "A": there are two clients of this name',
+      'F:10: client "C": options.model is empty',
+      'F:11: client "C": options.temperature must be a number, at least 0',
+      'F:12: client "D": provider is missing',
+    }, "\n"), (err:gsub("; allowed: [^\n]*", "")))
   end)
 
   it("has the mistakes of each retry policy at that policy", function()

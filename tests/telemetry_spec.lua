@@ -57,6 +57,17 @@ describe("telemetry", function()
     assert.are.equal("ENOENT", select(3, bus:detach("a")))
   end)
 
+  it("takes as many handlers as there are watchers", function()
+    local bus, calls = telemetry.new(), 0
+    for i = 1, 10000 do
+      assert(bus:attach(i, EVENT, function()
+        calls = calls + 1
+      end))
+    end
+    bus:execute(EVENT, {}, {})
+    assert.are.equal(10000, calls)
+  end)
+
   it("refuses events of beamlens that are not documented", function()
     local bus = telemetry.new()
     assert.has_error(function()

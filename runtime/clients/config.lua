@@ -32,6 +32,7 @@ local STRATEGIES = {
 ---@class client_config.Mistake
 ---@field text string
 ---@field client? string The client that it is in.
+---@field index? integer Its place in the list of clients.
 ---@field policy? string The retry policy that it is in.
 ---@field field? string The field's name in the source.
 
@@ -40,7 +41,8 @@ local Checker = {}
 local checker_mt = { __index = Checker }
 
 function Checker:mistake(client, field, text, ...)
-  local mistake = { client = client, field = field, text = text:format(...) }
+  local mistake = { client = client, field = field, text = text:format(...),
+    index = self.index or client and self.places[client] }
   table.insert(self.mistakes, mistake)
   return mistake
 end
@@ -54,7 +56,8 @@ function Checker:known_fields(t, known, client, where, policy)
   end
 end
 
--- A text "env.NAME" stands for a variable of the environment.
+-- A text "env.NAME" stands for a variable of the environment. Also returns its name where a key is
+-- to be in it and is not.
 function Checker:resolve(value, client, name, option)
   local variable = type(value) == "string" and value:match("^env%.([%w_]+)$")
   if not variable then
@@ -65,9 +68,10 @@ function Checker:resolve(value, client, name, option)
     self:mistake(client, name, "options.%s: the environment variable %s is not set", name,
       variable)
   end
-  return found
+  return found, not found and not option.optional and variable or nil
 end
 
+-- The options, and the name of a variable that should hold a key and is not set.
 function Checker:options(client, known)
   local given = client.options == nil and {} or client.options
   if type(given) ~= "table" then
@@ -75,9 +79,10 @@ function Checker:options(client, known)
     return {}
   end
   self:known_fields(given, known, client.name, "options: ")
-  local options = {}
+  local options, unset = {}, nil
   for name, option in pairs(known) do
-    local value = self:resolve(given[name], client.name, name, option)
+    local value, variable = self:resolve(given[name], client.name, name, option)
+    unset = unset or variable
     if given[name] == nil and option.required then
       self:mistake(client.name, "options", "options.%s is missing", name)
     elseif value == nil then
@@ -92,13 +97,13 @@ function Checker:options(client, known)
       options[name] = read
     end
   end
-  return options
+  return options, unset
 end
 
 -- The options of a model's client, and what its provider says of them together.
 function Checker:provider(client, value)
   local provider = require(M.PROVIDERS[value.provider])
-  client.options = self:options(value, provider.options)
+  client.options, client.unset_key = self:options(value, provider.options)
   for _, mistake in ipairs(provider.mistakes and provider.mistakes(client.options, self.env) or {})
   do
     self:mistake(client.name, mistake.field, "%s", mistake.text)
@@ -132,7 +137,8 @@ function Checker:client(value, policies)
   for strategy in pairs(STRATEGIES) do
     names[#names + 1] = strategy
   end
-  self:mistake(name, "provider", "unknown provider %q%s", tostring(value.provider),
+  self:mistake(name, "provider", value.provider == nil and "provider is missing%.0s%s"
+    or "unknown provider %q%s", tostring(value.provider),
     suggest.hint(tostring(value.provider), names))
   return client
 end
@@ -150,14 +156,17 @@ function Checker:clients(given, policies)
     end
   end
   for i, value in ipairs(given) do
+    self.index = i
     if type(value) ~= "table" or type(value.name) ~= "string" or value.name == "" then
       self:mistake(nil, "clients", "client %d needs a name", i)
     elseif clients[value.name] then
       self:mistake(value.name, "name", "there are two clients of this name")
     else
+      self.places[value.name] = i
       clients[value.name] = self:client(value, policies)
     end
   end
+  self.index = nil
   local rules = clients.rules
   if rules and rules.provider ~= "rules" then
     self:mistake("rules", "name", "the name is taken by the client without a model")
@@ -235,7 +244,7 @@ local FIELDS = { primary = true, clients = true, retry_policies = true, limits =
 ---@return { primary: string, clients: table<string, table>, limits: table }?
 ---@return client_config.Mistake[]? mistakes All of them.
 function M.check(config, env)
-  local checker = setmetatable({ mistakes = {}, env = env }, checker_mt)
+  local checker = setmetatable({ mistakes = {}, places = {}, env = env }, checker_mt)
   if type(config) ~= "table" then
     checker:mistake(nil, nil, "a registry is a table, not a %s", type(config))
     return nil, checker.mistakes

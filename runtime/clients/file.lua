@@ -2,6 +2,7 @@
 
 local client_config = require("runtime.clients.config")
 local loader = require("runtime.loader")
+local tables = require("runtime.loader.tables")
 local traces = require("runtime.loader.trace")
 
 local M = {}
@@ -30,7 +31,32 @@ local function line_in_policy(source, mistake)
   return policy_line or 1
 end
 
--- The line of the mistake: that of its field, searched from the line that names its client.
+-- A field of a table as it is written, or of the table in one of its fields.
+local function field_in(found, name, inner)
+  local fields = found and found.fields or {}
+  local deep = fields[inner] and fields[inner].value
+  return name and (fields[name] or deep and deep.fields[name])
+end
+
+-- The line of a mistake in a registry that is written as one table, else nil.
+local function written_at(registry, mistake)
+  local list = field_in(registry, "clients")
+  local policies = field_in(registry, "retry_policies")
+  if mistake.policy then
+    local policy = policies and policies.value and policies.value.fields[mistake.policy]
+    local field = policy and field_in(policy.value, mistake.field, "strategy")
+    return field and field.line or policy and policy.line
+  elseif mistake.index then
+    local client = list and list.value and list.value.fields[mistake.index]
+    local field = client and field_in(client.value, mistake.field, "options")
+    return field and field.line or client and client.line
+  end
+  local field = field_in(registry, mistake.field, "limits")
+  return field and field.line
+end
+
+-- The line of a mistake in any other: that of its field, searched from the line that names its
+-- client.
 local function line_of(source, mistake)
   if mistake.policy then
     return line_in_policy(source, mistake)
@@ -67,9 +93,9 @@ function M.describe(mistakes)
 end
 
 -- A line `FILE:LINE: text` for each mistake, in the order of the file.
-local function located(mistakes, source, path)
+local function located(mistakes, source, path, registry)
   for _, mistake in ipairs(mistakes) do
-    mistake.line = line_of(source, mistake)
+    mistake.line = registry and written_at(registry, mistake) or line_of(source, mistake)
   end
   table.sort(mistakes, function(a, b)
     if a.line ~= b.line then
@@ -91,7 +117,12 @@ end
 ---@return string? err A line `FILE:LINE: text` for each mistake.
 function M.mistakes_in(config, path, env)
   local _, mistakes = client_config.check(config, env)
-  return mistakes and located(mistakes, loader.read(path) or "", path)
+  if not mistakes then
+    return nil
+  end
+  local source = loader.read(path) or ""
+  local inline = field_in(tables.read(source), "clients")
+  return located(mistakes, source, path, inline and inline.value)
 end
 
 --- Reads a registry's file and checks it.
@@ -119,7 +150,7 @@ function M.load(path, env, trace)
   if not mistakes then
     return config
   end
-  return nil, located(mistakes, source, path)
+  return nil, located(mistakes, source, path, tables.read(source))
 end
 
 return M

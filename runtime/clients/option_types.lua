@@ -6,7 +6,7 @@ local M = {}
 
 function M.string(value, option)
   if type(value) ~= "string" or value == "" then
-    return nil, "must be text"
+    return nil, value == "" and "is empty" or "must be text"
   end
   for _, allowed in ipairs(option.one_of or {}) do
     if value == allowed then
@@ -20,7 +20,7 @@ function M.string(value, option)
 end
 
 function M.number(value, option)
-  if type(value) ~= "number" or value ~= value or value < option.min then
+  if type(value) ~= "number" or not (value >= option.min and value < math.huge) then
     return nil, ("must be a number, at least %s"):format(option.min)
   end
   return value

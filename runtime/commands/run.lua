@@ -1,6 +1,7 @@
 --- `beamlens run FILE|DIR...`: runs the watchers that the files define, until stopped.
 
 local async = require("runtime.async")
+local chance = require("runtime.session.chance")
 local common = require("runtime.commands.common")
 local core = require("host.core")
 local host = require("runtime.host")
@@ -62,6 +63,7 @@ function M.main(args)
     print(options.help("run FILE|DIR... [OPTION...]", M.options))
     return 0
   end
+  chance.scatter()
   local session, session_err = sessions.new(opts, { args = args, known = M.options }, warn)
   if session_err then
     warn(session_err)

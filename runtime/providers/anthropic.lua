@@ -11,7 +11,7 @@ local text_or_nil = shared.text
 --- What `options` of such a client may hold.
 M.options = exchange.with_common({
   top_p = { type = "number", min = 0 },
-  top_k = { type = "number", min = 0 },
+  top_k = { type = "whole", min = 0 },
   anthropic_version = { type = "string", default = "2023-06-01" },
   tool_choice = { type = "string", one_of = { "any", "auto" } },
 })

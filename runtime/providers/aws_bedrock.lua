@@ -31,7 +31,7 @@ M.options = exchange.with_common({
   region = { type = "string", pattern = "^%l%l[%l%d-]*$", like = "us-east-1" },
   access_key_id = { type = "string", secret = true },
   secret_access_key = { type = "string", secret = true },
-  session_token = { type = "string", secret = true },
+  session_token = { type = "string", secret = true, optional = true },
   profile = { type = "string" },
   top_p = { type = "number", min = 0 },
   tool_choice = { read = read_tool_choice },

@@ -12,7 +12,7 @@ local M = {}
 --- Options that both addresses have.
 M.OPTIONS = {
   top_p = { type = "number", min = 0 },
-  top_k = { type = "number", min = 0 },
+  top_k = { type = "whole", min = 0 },
   generationConfig = { type = "table" },
   safetySettings = { type = "table" },
 }

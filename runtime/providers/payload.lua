@@ -72,7 +72,8 @@ local function payload_of(client, request)
     handler:preview(call)
   end
   shown.method, shown.headers = "POST", headers_of(call.headers)
-  shown.url, shown.body = without_keys(call.url, handler), without_keys(call.body, handler)
+  local url = call.url:gsub("^(%w+://)[^/@]*@", "%1" .. HIDDEN .. "@")
+  shown.url, shown.body = without_keys(url, handler), without_keys(call.body, handler)
   return shown
 end
 

@@ -150,11 +150,20 @@ function Reader:finish_error(text, wall_ms)
   return nil, failure
 end
 
+-- What came instead of an answer, most often another server's page.
+local function strange(text, headers)
+  if not text:find("%S") then
+    return "the answer is empty; check base_url"
+  end
+  local kind = (headers["content-type"] or ""):match("^%s*([%w/.+-]+)")
+  return ("the answer is no JSON object%s; check base_url"):format(kind and " but " .. kind or "")
+end
+
 function Reader:finish_plain(text)
   local answer = self.answer
   local body, err = json.decode(text)
   if err or type(body) ~= "table" then
-    return nil, failures.new("parse", "the answer is no JSON object", {
+    return nil, failures.new("parse", strange(text, self.headers), {
       http = self.status,
       request_id = answer.request_id,
     })

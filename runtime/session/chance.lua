@@ -1,14 +1,25 @@
 --- Random bytes that a seed decides.
 
 local crypto = require("host.crypto")
+local uv = require("luv")
 
 local M = {}
+
+local function seed_numbers(seed)
+  math.randomseed(tonumber(crypto.sha256(seed):sub(1, 12), 16))
+end
+
+--- Seeds `math.random` where there is no session, so that hosts that start together do not all
+--- come back to a server at the same moment.
+function M.scatter()
+  seed_numbers(assert(uv.random(16)))
+end
 
 --- A source of random bytes; `math.random` is seeded with it.
 ---@param seed string
 ---@return fun(count: integer): string
 function M.new(seed)
-  math.randomseed(tonumber(crypto.sha256(seed):sub(1, 12), 16))
+  seed_numbers(seed)
   local block, left = 0, ""
   return function(count)
     while #left < count do

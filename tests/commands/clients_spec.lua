@@ -36,7 +36,7 @@ describe("beamlens clients", function()
     local server = start_server()
     local status, out, err = beamlens.run({ "clients", "--clients", write_registry(server.url) })
     assert.are.equal(table.concat({
-      "  Bad    openai     m-1, no key: OPENAI_API_KEY is not set, no known price",
+      "  Bad    openai     m-1, no key: NO_SUCH_KEY is not set, no known price",
       "  Good   anthropic  claude-haiku-4-5, key set",
       "* Main   fallback   Good, Bad",
       "  rules  rules      no model",
@@ -51,7 +51,7 @@ describe("beamlens clients", function()
         or { status = 503, body = '{"error":{"message":"the model is loading"}}' }
     end)
     local status, out = beamlens.run({ "clients", "--ping", "--clients",
-      write_registry(server.url) }, { env = { "OPENAI_API_KEY=sesame-9876543210" } })
+      write_registry(server.url) }, { env = { "NO_SUCH_KEY=sesame-9876543210" } })
     assert.are.equal(1, status)
     assert.matches("\n  Good   anthropic  claude%-haiku%-4%-5, key set; ok: answered in [^\n]*, "
       .. "45 tokens\n", out)
@@ -59,6 +59,16 @@ describe("beamlens clients", function()
       .. "model is loading\n", out)
     assert.is_nil(out:find("sesame", 1, true))
     assert.are.equal(2, #server.requests)
+  end))
+
+  it("asks with no other key where the one that is named is not there", support.async(function()
+    local server = start_server()
+    local status, out = beamlens.run({ "clients", "--ping", "--clients",
+      write_registry(server.url) }, { env = { "OPENAI_API_KEY=sesame-9876543210" } })
+    assert.are.equal(1, status)
+    assert.is_truthy(out:find("no key: NO_SUCH_KEY is not set, no known price; FAIL: auth: no key: "
+      .. "NO_SUCH_KEY is not set", 1, true), out)
+    assert.are.equal(1, #server.requests)
   end))
 
   it("is content when all models answer", support.async(function()

@@ -284,8 +284,12 @@ describe("anthropic's answer", function()
     assert.are.equal("server", detail.kind)
     assert.are.equal(502, detail.http)
     assert.are.equal("HTTP 502", detail.message)
-    assert.are.equal("parse", failure_of({ body = "<html>Hello</html>",
-      headers = { ["content-type"] = "text/html" } }).kind)
+    local page = failure_of({ body = "<html>Hello</html>",
+      headers = { ["content-type"] = "text/html; charset=utf-8" } })
+    assert.are.equal("parse", page.kind)
+    assert.are.equal("the answer is no JSON object but text/html; check base_url", page.message)
+    assert.are.equal("the answer is empty; check base_url",
+      failure_of({ headers = { ["content-type"] = "application/json" }, body = " " }).message)
   end))
 
   local function stream_of(...)

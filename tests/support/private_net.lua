@@ -43,7 +43,7 @@ end
 local function enter()
   local ffi = require("ffi")
   declare(ffi)
-  local conf = ("build/tmp/%d-resolv.conf"):format(uv.os_getpid())
+  local conf = require("support").tmp_path("resolv.conf")
   local file = assert(io.open(conf, "w"))
   file:write(RESOLV_CONF)
   file:close()
