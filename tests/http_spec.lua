@@ -328,7 +328,7 @@ describe("http.request", function()
     req:cancel()
     support.wait_until(function()
       return next(server.open) == nil
-    end, 2000, "the server to see the end of the connection")
+    end, 10000, "the server to see the end of the connection")
     assert.is_false(called)
   end))
 

@@ -483,7 +483,7 @@ describe("the sandbox's processes", function()
     assert.are.equal(0, box:stats().running)
     support.wait_until(function()
       return not is_alive(pid)
-    end, 1000, "the end of the script's process")
+    end, 10000, "the end of the script's process")
     assert.are.equal(4, value_of(box, "return 4"))
   end, { pool = 0 }))
 
@@ -522,7 +522,7 @@ describe("the sandbox's processes", function()
     for pid in text:gmatch("%d+") do
       support.wait_until(function()
         return not is_alive(tonumber(pid))
-      end, 2000, "the end of process " .. pid)
+      end, 10000, "the end of process " .. pid)
     end
     support.wait_until(function()
       return exited
@@ -560,7 +560,7 @@ describe("the sandbox's processes", function()
     support.wait_until(function()
       collectgarbage()
       return count_fds() == fds
-    end, 1000, "the descriptors to close")
+    end, 10000, "the descriptors to close")
   end))
 
   it("serve eight scripts at a time, and any number in turn", with_sandbox(function(box)

@@ -4,6 +4,15 @@ local control = require("runtime.commands.control")
 
 local M = {}
 
+-- `FILE:LINE: message`, as most messages begin themselves.
+local function located(failure)
+  if failure.error:sub(1, #failure.file + 1) == failure.file .. ":" then
+    return failure.error
+  end
+  return ("%s%s: %s"):format(failure.file, failure.line and (":%d"):format(failure.line) or "",
+    failure.error)
+end
+
 -- What the host has taken over, and what it has not: a line each. 1 when a file is wrong.
 local function tell(result)
   local lines = {}
@@ -11,9 +20,7 @@ local function tell(result)
     lines[#lines + 1] = "reloaded " .. file
   end
   for _, failure in ipairs(result.failed or {}) do
-    local at = failure.line and (":%d"):format(failure.line) or ""
-    lines[#lines + 1] = ("%s%s: %s; the old one stays in force"):format(failure.file, at,
-      failure.error)
+    lines[#lines + 1] = located(failure) .. "; the old one stays in force"
   end
   lines[1] = lines[1] or "nothing has changed"
   return (table.concat(lines, "\n"):gsub("[%z\1-\9\11-\31]", " ")),

@@ -31,10 +31,12 @@ describe("beamlens reload", function()
   it("tells what is wrong, and ends with 1", support.async(function()
     local status, stdout = reload({ applied = { "a.lua" },
       failed = { { file = "b.lua", line = 7, error = "unexpected\27 symbol" },
-        { file = "c.lua", error = "gone" } } })
+        { file = "c.lua", error = "gone" },
+        { file = "d.lua", line = 3, error = "d.lua:3: unknown field" } } })
     assert.are.equal(1, status)
     assert.are.equal("reloaded a.lua\nb.lua:7: unexpected  symbol; the old one stays in force\n"
-      .. "c.lua: gone; the old one stays in force", stdout)
+      .. "c.lua: gone; the old one stays in force\n"
+      .. "d.lua:3: unknown field; the old one stays in force", stdout)
   end, 130))
 
   it("says so when nothing has changed, and when the host cannot", support.async(function()

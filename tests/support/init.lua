@@ -6,6 +6,9 @@ local uv = require("luv")
 
 local M = {}
 
+-- Bounds for what never ends, on a machine that does much else.
+local CASE_S, PATIENCE_MS, SETTLE_NS = 60, 15000, 5e9
+
 local cleanups
 
 --- Has `fn` run, as a task, when the present case ends, however it ends. Last first.
@@ -43,7 +46,7 @@ local function handles()
   return total, table.concat(names, ", ")
 end
 
---- Wraps the body of an `it`: it runs as a task, within `timeout_s` (default 20), and afterwards no
+--- Wraps the body of an `it`: it runs as a task, within `timeout_s` (default 60), and afterwards no
 --- handle, registry reference or error in a callback may be left.
 ---@param body async fun()
 ---@param timeout_s? number
@@ -57,9 +60,9 @@ function M.async(body, timeout_s)
     local errors_before = core.callback_errors()
 
     cleanups = {}
-    local ok, err = run_task(body, timeout_s or 20)
+    local ok, err = run_task(body, timeout_s or CASE_S)
     for _, cleanup in ipairs(cleanups) do
-      local cleaned, cleanup_err = run_task(cleanup, 20)
+      local cleaned, cleanup_err = run_task(cleanup, CASE_S)
       if ok and not cleaned then
         ok, err = false, cleanup_err
       end
@@ -70,7 +73,7 @@ function M.async(body, timeout_s)
     end
 
     -- Close callbacks may still be due.
-    local settle_until = uv.hrtime() + 1e9
+    local settle_until = uv.hrtime() + SETTLE_NS
     while (handles()) > handles_before and uv.hrtime() < settle_until do
       uv.run("nowait")
     end
@@ -90,18 +93,18 @@ end
 --- Waits until `condition()` is true, looking after every turn of the loop.
 ---@async
 ---@param condition fun(): any
----@param timeout_ms? number Default: 5000.
+---@param timeout_ms? number Default: 15000.
 ---@param what? string For the error.
 ---@return any What the condition returned.
 function M.wait_until(condition, timeout_ms, what)
-  local deadline = async.deadline(timeout_ms or 5000)
+  local deadline = async.deadline(timeout_ms or PATIENCE_MS)
   while true do
     local value = condition()
     if value then
       return value
     end
     if deadline:left_ms() == 0 then
-      error(("waited %d ms for %s"):format(timeout_ms or 5000, what or "a condition"), 2)
+      error(("waited %d ms for %s"):format(timeout_ms or PATIENCE_MS, what or "a condition"), 2)
     end
     async.sleep(5)
   end
