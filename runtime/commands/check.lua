@@ -108,7 +108,7 @@ local function check_watcher(file, source, opts)
   end
   local registry, err = registry_of(file, opts)
   if not registry then
-    return { ("%s:1: %s"):format(file, err) }
+    return { err } -- with files and lines of its own
   end
   local loaded = parts.new({ loader = files, registry = registry,
     telemetry = telemetry.new(), clock = clock.system() })

@@ -129,19 +129,17 @@ end
 function M.open_registry(opts)
   local trace = opts.trace or traces.new()
   local path = opts.file or find_file("clients.lua", trace, opts.watcher_file)
-  local config, own_prices, err
+  local config, own_prices
+  local errors = {}
   if path then
-    config, err = clients.load(path, world.env, trace)
-    if not config then
-      return nil, err
-    end
+    config, errors[1] = clients.load(path, world.env, trace)
   end
   local prices_path = find_file("prices.lua", trace, opts.watcher_file, path)
   if prices_path then
-    own_prices, err = prices.load(prices_path, trace)
-    if not own_prices then
-      return nil, err
-    end
+    own_prices, errors[#errors + 1] = prices.load(prices_path, trace)
+  end
+  if errors[1] then
+    return nil, table.concat(errors, "\n")
   end
   return clients.new({ config = config, telemetry = opts.telemetry, clock = opts.clock,
     env = world.env, prices = own_prices, ledger = opts.ledger })

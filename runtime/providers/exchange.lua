@@ -140,7 +140,7 @@ local function ask(provider, request, deadline, wall_ms)
       return clean(why, provider, call)
     end
   end
-  local reader = readers.new(provider, request)
+  local reader = readers.new(provider, request, call.url)
   local response, err, code = send(provider, call, reader, deadline:left_ms())
   local result, why = reader:finish(response, err, code, wall_ms)
   if why then

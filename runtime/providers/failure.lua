@@ -118,6 +118,13 @@ function M.clean(text, secrets, keys)
   return text
 end
 
+--- An address without the user and password that it may hold.
+---@param url string
+---@return string
+function M.plain_url(url)
+  return (url:gsub("^(%w+://)[^/@]*@", "%1"))
+end
+
 --- Creates a failure.
 ---@param kind string
 ---@param message string

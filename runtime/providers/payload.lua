@@ -1,5 +1,6 @@
 --- What a decision would send to a model, for people: nothing of it leaves.
 
+local failures = require("runtime.providers.failure")
 local json = require("runtime.json")
 local text_tools = require("runtime.providers.text_tools")
 
@@ -72,8 +73,8 @@ local function payload_of(client, request)
     handler:preview(call)
   end
   shown.method, shown.headers = "POST", headers_of(call.headers)
-  local url = call.url:gsub("^(%w+://)[^/@]*@", "%1" .. HIDDEN .. "@")
-  shown.url, shown.body = without_keys(url, handler), without_keys(call.body, handler)
+  shown.url = without_keys(failures.plain_url(call.url), handler)
+  shown.body = without_keys(call.body, handler)
   return shown
 end
 

@@ -12,6 +12,9 @@ local M = {}
 -- What no waiting changes, whatever the server says about trying again.
 local FINAL = { auth = true, permission = true, not_found = true, quota = true }
 
+-- Where the body does not say what is missing, it may be the address.
+local NOT_THERE = { [404] = true, [405] = true, [410] = true }
+
 local OBJECT = ("{"):byte()
 
 ---@class providers.Reader
@@ -21,9 +24,11 @@ local reader_mt = { __index = Reader }
 --- Creates the reader of one answer.
 ---@param provider table As in exchange.lua.
 ---@param request table What was asked.
+---@param url string Where.
 ---@return providers.Reader
-function M.new(provider, request)
+function M.new(provider, request, url)
   return setmetatable({
+    url = url,
     provider = provider,
     request = request,
     asked = provider.options.stream and (provider.framing or "sse") or nil,
@@ -133,6 +138,9 @@ function Reader:finish_error(text, wall_ms)
     -- To follow it would hand the key to another server.
     text_of_status = ("%s: the server redirects to %s, which is not followed; check base_url")
       :format(text_of_status, headers.location or "nowhere")
+  elseif NOT_THERE[status] then
+    text_of_status = ("%s at %s; check base_url and model"):format(text_of_status,
+      failures.plain_url(self.url))
   end
   local failure = failures.new(failures.kind_of_status(status), text_of_status, {
     http = status,

@@ -61,6 +61,20 @@ return {
     }, "\n"), (err:gsub("\n$", "")))
   end))
 
+  it("has the mistakes of the registry and the prices that a watcher uses in their own files",
+    support.async(function()
+      local status, out, err = check({ ["domains/shop.lua"] = DOMAIN,
+        ["clients.lua"] = 'return {\n  primary = "Main",\n  limits = 7,\n}',
+        ["prices.lua"] = "return {\n  m = { input = 1 },\n}",
+        ["watchers/shop.lua"] = 'return { domain = "shop", node = "a@b" }' }, "watchers/shop.lua")
+      assert.are.same({ 2, "" }, { status, out })
+      assert.are.equal(table.concat({
+        '/watchers/../clients.lua:2: primary: unknown client "Main"; allowed: rules',
+        "/watchers/../clients.lua:3: limits must be a table",
+        '/watchers/../prices.lua:2: model "m": needs input and output',
+      }, "\n"), (err:gsub("\n$", "")))
+    end))
+
   it("names file, line and cure of each mistake, by status 2", support.async(function()
     for _, case in ipairs({
       { "watchers/a.lua", 'return {\n  domain = "beam",\n  nod = "a@b",\n  node = "a@b",\n}',

@@ -284,6 +284,8 @@ describe("anthropic's answer", function()
     assert.are.equal("server", detail.kind)
     assert.are.equal(502, detail.http)
     assert.are.equal("HTTP 502", detail.message)
+    assert.matches("^HTTP 404 at http://127%.0%.0%.1:%d+/v1/messages; check base_url and model$",
+      failure_of({ status = 404, body = "<html>nginx</html>" }).message)
     local page = failure_of({ body = "<html>Hello</html>",
       headers = { ["content-type"] = "text/html; charset=utf-8" } })
     assert.are.equal("parse", page.kind)

@@ -38,7 +38,7 @@ describe("the options of clients for clouds", function()
     for _, case in ipairs({
       { "google-ai", "topp = 1", "options: unknown field \"topp\"; did you mean \"top_p\"?" },
       { "google-ai", 'generationConfig = "x"', "options.generationConfig must be a table" },
-      { "google-ai", "top_k = -1", "options.top_k must be a number, at least 0" },
+      { "google-ai", "top_k = -1", "options.top_k must be a whole number, at least 0" },
       { "google-ai", 'region = "us-east-1"', 'options: unknown field "region"' },
       { "vertex-ai", 'location = "evil.example/x"',
         "options.location must be like europe-west4" },
