@@ -140,7 +140,7 @@ local function count_costs(self)
     return run_times(self)
   end)
   for i, unit in ipairs(self.app.units) do
-    local run_ms = spent_ms[i]
+    local run_ms = spent_ms[i] or 0 -- a replay may have more watchers
     local cost = run_ms - (self.seen_ms[unit] or 0)
       + (sandbox_ms and sandbox_ms[key_of(unit.meta)] or 0)
     self.seen_ms[unit] = run_ms

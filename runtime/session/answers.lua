@@ -6,6 +6,8 @@
 
 local M = {}
 
+-- The kinds of these entries.
+M.KINDS = { file = true, env = true, overrun = true }
 -- Stands for a text that is in no recording.
 M.WITHHELD = "withheld"
 -- Of the time that something may run, before a replay ends that was not cut when it was recorded.

@@ -188,7 +188,7 @@ function Player:take_sync(door)
   if self.status or not entry or not entry.sync then
     return nil
   elseif entry.n ~= door.n or not is_same(door, entry) then
-    if entry.n <= door.n then
+    if entry.n < door.n or entry.n == door.n and not answers.KINDS[entry.kind] then
       self:diverge(entry, "asks for " .. describe(door.kind, door.labels))
     end
     return nil

@@ -70,8 +70,8 @@ function M.start(args, opts)
   opts = opts or {}
   local self = setmetatable({ lines = {}, events = {}, changed = async.signal(), next = 1,
     stderr_path = support.tmp_path("stderr-" .. uv.hrtime()) }, process_mt)
-  local recording
-  args, recording = rerun.recorded(args)
+  local recording, put_back
+  args, recording, put_back = rerun.recorded(args)
   local pipe = uv.new_pipe(false)
   local fd = assert(uv.fs_open(self.stderr_path, "w", 384))
   local pid
@@ -99,6 +99,7 @@ function M.start(args, opts)
       self:wait_exit()
     end
     if recording then
+      put_back()
       rerun.check(self, recording, function(replay)
         local process = M.start(replay, { env = opts.env, cwd = opts.cwd, is_cleanup = true })
         local status, stderr = process:wait_exit(15000), process:stderr()
