@@ -20,7 +20,7 @@ local MAX_SHOWN = 3
 local MAX_OUTPUT_BYTES = 1024 * 1024
 -- The doors by which more than one thing can come.
 local MANY = { connect = true, script = true, http = true, signal = true, files = true,
-  control = true }
+  control = true, modules = true }
 
 ---@class player.Player: world.Session
 ---@field status? integer How the replay went, once it is over.
