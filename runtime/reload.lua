@@ -144,6 +144,17 @@ function Reloader:run(reason, how)
   return result
 end
 
+-- What must be in no recording, of registries that are new.
+local function hide_secrets(app)
+  local seen = {}
+  for _, unit in ipairs(world.is_inside() and app.units or {}) do
+    if not seen[unit.registry] then
+      seen[unit.registry] = true
+      world.hide(unit.registry:secrets())
+    end
+  end
+end
+
 function Reloader:once(reason, how)
   local opts, started_ms = self.opts, self.opts.clock.now_ms()
   if self.listener then
@@ -152,7 +163,6 @@ function Reloader:once(reason, how)
   opts.loaded:begin()
   local registry = opts.registry:look()
   opts.loaded:set_registry(registry.value)
-  world.hide(registry.value:secrets())
   local now = round.look({ loaded = opts.loaded, sources = opts.sources,
     is_final = how.is_final })
   for _, err in ipairs(registry.errors) do
@@ -166,6 +176,7 @@ function Reloader:once(reason, how)
   end
   self:add_mended(now)
   local report = changes.apply(self.app, now.plan)
+  hide_secrets(self.app)
   now:commit()
   self.handlers:set(self.app:policies())
   self:watch_files()

@@ -102,7 +102,13 @@ function M.start(args, opts)
       put_back()
       rerun.check(self, recording, function(replay)
         local process = M.start(replay, { env = opts.env, cwd = opts.cwd, is_cleanup = true })
-        local status, stderr = process:wait_exit(15000), process:stderr()
+        local ok, status = async.pcall(process.wait_exit, process, 15000)
+        if not ok then
+          process:kill("sigkill")
+          process:wait_exit()
+        end
+        local stderr = process:stderr() .. (ok and "" or tostring(status))
+        status = ok and status or 1
         os.remove(process.stderr_path)
         return status, process:stdout(), stderr
       end)
