@@ -38,6 +38,15 @@ function M.wall_ms()
   return s * 1000 + math.floor(us / 1000)
 end
 
+--- Unix time in whole seconds, as users' code reads it. It goes on while that runs.
+---@return integer
+function M.unix_s()
+  if session then
+    return session:unix_s()
+  end
+  return (uv.gettimeofday())
+end
+
 --- Random bytes.
 ---@param count integer
 ---@return string

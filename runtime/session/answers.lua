@@ -7,7 +7,7 @@
 local M = {}
 
 -- The kinds of these entries.
-M.KINDS = { file = true, env = true, overrun = true }
+M.KINDS = { file = true, env = true, overrun = true, time = true }
 -- Stands for a text that is in no recording.
 M.WITHHELD = "withheld"
 -- Of the time that something may run, before a replay ends that was not cut when it was recorded.
@@ -69,6 +69,22 @@ function M:env(name)
   return value or nil
 end
 
+function M:unix_s()
+  local told = self.time_told
+  if not told or told.wall ~= self.wall then
+    told = { wall = self.wall, value = math.floor(self.wall / 1000), asked = 0 }
+    self.time_told = told
+  end
+  if self.has_compared then
+    told.asked = told.asked + 1
+    local entry = take(self, "time", { tostring(told.asked) })
+    if entry then
+      told.value, told.asked = self:values_of(entry), 0
+    end
+  end
+  return told.value
+end
+
 function M:cut()
   local entry = take(self, "overrun", {})
   return entry and self:values_of(entry) or nil
@@ -96,7 +112,7 @@ end
 --- Adds the methods.
 ---@param methods table
 function M.add(methods)
-  for _, name in ipairs({ "disk", "env", "cut", "is_to_cut", "check_cut" }) do
+  for _, name in ipairs({ "disk", "env", "unix_s", "cut", "is_to_cut", "check_cut" }) do
     methods[name] = M[name]
   end
 end

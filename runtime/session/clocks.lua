@@ -1,32 +1,23 @@
---- The clocks as users' files read them: while a session is recorded or replayed, `os.time`,
---- `os.date` and `os.clock` are those of the session, for what is a part of it.
+--- The clock as users' files read it: while a session is recorded or replayed, `os.time` and
+--- `os.date` are those of the session, for what is a part of it.
 
 local world = require("runtime.world")
 
 local M = {}
 
-local builtin = { time = os.time, date = os.date, clock = os.clock }
-
-local function wall_s()
-  return math.floor(world.wall_ms() / 1000)
-end
+local builtin = { time = os.time, date = os.date }
 
 local own = {}
 
 function own.time(when)
-  return when and builtin.time(when) or wall_s()
+  return when and builtin.time(when) or world.unix_s()
 end
 
 function own.date(format, when)
-  return builtin.date(format or "%c", when or wall_s())
+  return builtin.date(format or "%c", when or world.unix_s())
 end
 
--- CPU time comes with nothing; it is taken for the time that passes.
-function own.clock()
-  return world.now_ms() / 1000
-end
-
--- To a session, what it sees from outside has the real ones.
+-- What a session sees from outside has the real ones.
 local function chosen(name)
   return function(...)
     return (world.is_inside() and own or builtin)[name](...)

@@ -66,6 +66,25 @@ function Recorder:wall_ms()
   return self.inside and self.wall or unix_ms()
 end
 
+-- That of what came in last, until it is another while something runs.
+function Recorder:unix_s()
+  local now_s = uv.gettimeofday()
+  if not self.inside or not self.has_begun then
+    return self.inside and math.floor(self.wall / 1000) or now_s
+  end
+  local told = self.time_told
+  if not told or told.wall ~= self.wall then
+    told = { wall = self.wall, value = math.floor(self.wall / 1000), asked = 0 }
+    self.time_told = told
+  end
+  told.asked = told.asked + 1
+  if told.value ~= now_s then
+    self:note_now("time", { tostring(told.asked) }, now_s)
+    told.value, told.asked = now_s, 0
+  end
+  return now_s
+end
+
 function Recorder:random(count)
   return self.inside and self.draw(count) or assert(uv.random(count))
 end

@@ -73,6 +73,22 @@ describe("a recorded session with reloads", function()
     assert.is_nil(text:find(HEADER, 1, true))
   end, 120))
 
+  it("has the time that a file read, which goes on while it runs", support.async(function()
+    local path = sessions.path()
+    local first = reloading.watcher()
+    local h = reloading.start({ ["watchers/w.lua"] = first }, { options = { "--record", path } })
+    h:running()
+    h:write("watchers/w.lua", [[
+      local begun = os.time()
+      repeat until os.time() ~= begun
+      ]] .. reloading.watcher('name = "at" .. os.time() .. os.date("!%S", begun)'))
+    applied(h, "watchers/w.lua")
+    h:stop()
+    h:write("watchers/w.lua", first)
+    sessions.assert_replays(path, h.b:stdout())
+    assert.matches('"kind":"time"', sessions.read(path))
+  end, 90))
+
   it("reloads by a signal, and by a domain that needs a node's answer", support.async(function()
     local n = node.start({ name = "changes1" })
     local path = sessions.path()
