@@ -4,6 +4,7 @@ local async = require("runtime.async")
 local trends = require("runtime.trends")
 local units = require("runtime.units")
 local work = require("runtime.work")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -41,16 +42,23 @@ function M.for_domain(found, trace)
     name = found.chunk_name,
     folder = found.path and (found.path:match("^(.*)/[^/]*$") or "."),
   })
-  local noted = {}
-  local function note(module)
-    if trace and found.path and type(module) == "string" and not noted[module] then
-      noted[module] = true
-      local base = (found.path:match("^(.*/)[^/]*$") or "") .. module:gsub("%.", "/")
-      for _, path in ipairs({ base .. ".lua", base .. "/init.lua" }) do
-        if trace:exists(path) then
-          trace:read(path)
-        end
+  local noted, tell = {}, nil
+  -- What a session sees from outside calls it, too: that it was called comes in.
+  world.open("modules", function(on_event)
+    tell = on_event
+    return true
+  end, function(module)
+    local base = (found.path:match("^(.*/)[^/]*$") or "") .. module:gsub("%.", "/")
+    for _, path in ipairs({ base .. ".lua", base .. "/init.lua" }) do
+      if trace:exists(path) then
+        trace:read(path)
       end
+    end
+  end, found.chunk_name)
+  local function note(module)
+    if trace and found.path and type(module) == "string" and not noted[module] and tell then
+      noted[module] = true
+      tell(module)
     end
   end
   local own = setmetatable({

@@ -13,6 +13,7 @@ local async = require("runtime.async")
 local stall_detector = require("runtime.watcher.stalls")
 local units = require("runtime.units")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -122,12 +123,24 @@ function Guardian:is_well()
   return self.stalls:are_all_well()
 end
 
+-- How long the tasks of each watcher have run, in order.
+local function run_times(self)
+  local times = {}
+  for i, unit in ipairs(self.app.units) do
+    times[i] = unit.meter.run_ms
+  end
+  return times
+end
+
 -- What each watcher has cost since the last look, smoothed over the last minute or so.
 local function count_costs(self)
   local sandbox_ms = next(self.sandbox_ms) and self.sandbox_ms
   self.sandbox_ms = {}
-  for _, unit in ipairs(self.app.units) do
-    local run_ms = unit.meter.run_ms
+  local spent_ms = world.value("costs", function()
+    return run_times(self)
+  end)
+  for i, unit in ipairs(self.app.units) do
+    local run_ms = spent_ms[i] or 0 -- a replay may have more watchers
     local cost = run_ms - (self.seen_ms[unit] or 0)
       + (sandbox_ms and sandbox_ms[key_of(unit.meta)] or 0)
     self.seen_ms[unit] = run_ms
@@ -218,7 +231,7 @@ end
 function Guardian:check()
   self.stalls:check()
   count_costs(self)
-  local used, now_ms = self.measure(), self.clock.now_ms()
+  local used, now_ms = world.value("usage", self.measure), self.clock.now_ms()
   local before = self.used
   self.used = { rss_bytes = used.rss_bytes, cpu_ms = used.cpu_ms, at_ms = now_ms }
   judge(self, "memory", used.rss_bytes)

@@ -5,12 +5,12 @@
 --- found merely because it lies in the current folder.
 
 local core = require("host.core")
+local disk = require("runtime.disk")
 local globals_of = require("runtime.loader.globals")
 local metered = require("runtime.metered")
 local modules = require("runtime.loader.modules")
 local suggest = require("runtime.suggest")
 local trace_module = require("runtime.loader.trace")
-local uv = require("luv")
 local world = require("runtime.world")
 
 local M = {}
@@ -19,7 +19,7 @@ local M = {}
 local LOAD_MS = 2000
 
 --- Reads a file: `read(path) -> text | nil, err`. The error names the path once.
-M.read = trace_module.read
+M.read = disk.read
 
 ---@class loader.Loader
 local Loader = {}
@@ -84,10 +84,7 @@ end
 function Loader:names(kind, watcher_file)
   local names = {}
   for _, folder in ipairs(self:folders(kind, watcher_file)) do
-    local scan = uv.fs_scandir(folder)
-    for name in function()
-      return scan and uv.fs_scandir_next(scan)
-    end do
+    for _, name in ipairs(disk.list(folder) or {}) do
       names[name:match("^(.*)%.lua$") or ""] = true
     end
   end

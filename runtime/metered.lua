@@ -10,6 +10,7 @@
 
 local async = require("runtime.async")
 local watchdog = require("host.watchdog")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -62,7 +63,7 @@ local function resume_metered(co, meter, ...)
       meter.where = place() or meter.where
       watchdog.at(("%s, at %s"):format(meter.label, meter.where))
     end
-    if meter.spent_ms + looked_ms - started_ms > meter.limit_ms then
+    if world.is_to_cut(meter.spent_ms + looked_ms - started_ms, meter.limit_ms) then
       meter.over = true
       debug.sethook(look, "", 1)
       error(overrun(meter), 0)
@@ -77,7 +78,7 @@ local function resume_metered(co, meter, ...)
     local now_ms = watchdog.cpu_ms()
     meter.spent_ms = meter.spent_ms + now_ms - started_ms
     -- Compiled code of other files, patterns and C calls run past the hook.
-    if not meter.over and (meter.spent_ms > meter.limit_ms or was_told) then
+    if not meter.over and (world.is_to_cut(meter.spent_ms, meter.limit_ms) or was_told) then
       meter.over = true
       local uncut_ms = was_told and wall_ms or now_ms - looked_ms
       meter.uncut_ms = uncut_ms > UNCUT_MS and uncut_ms or nil
@@ -103,15 +104,14 @@ function M.call(opts, fn, ...)
   local meter = { spent_ms = 0, limit_ms = opts.limit_ms, label = opts.label,
     where = opts.place or M.place_of(fn) }
   local function step(resumed, ...)
-    if not resumed then
-      if meter.over then
-        return false, overrun(meter)
-      end
-      error((...), 0) -- the task was cancelled
-    elseif coroutine.status(co) ~= "dead" then
+    if resumed and coroutine.status(co) ~= "dead" then
       return step(resume_metered(co, meter, coroutine.yield(...)))
-    elseif meter.over then
-      return false, overrun(meter)
+    end
+    local cut = world.cut(meter.over and overrun(meter) or nil)
+    if cut then
+      return false, cut
+    elseif not resumed then
+      error((...), 0) -- the task was cancelled
     end
     return ...
   end

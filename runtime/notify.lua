@@ -7,6 +7,7 @@
 local async = require("runtime.async")
 local process = require("host.process")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -30,11 +31,13 @@ end
 ---@param opts { warn: fun(text: string), env?: fun(name: string): string? }
 ---@return notify.Notifier
 function M.new(opts)
-  local env = opts.env or os.getenv
+  local env = opts.env or world.env
   local path = env("NOTIFY_SOCKET")
   local self = setmetatable({ warn = opts.warn, path = path ~= "" and path or nil,
     queue = {} }, notifier_mt)
-  self.watchdog_ms = self.path and watchdog_ms(env)
+  self.watchdog_ms = self.path and world.value("watchdog", function()
+    return watchdog_ms(env)
+  end)
   for _, name in ipairs({ "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID" }) do
     uv.os_unsetenv(name)
   end
@@ -53,7 +56,9 @@ function Notifier:send(lines)
   for i, line in ipairs(lines) do
     text[i] = line:gsub("%c", " ")
   end
-  local ok, err, code = process.notify(self.path, table.concat(text, "\n"))
+  local ok, err, code = world.value("notify", function()
+    return process.notify(self.path, table.concat(text, "\n"))
+  end)
   if not ok and code ~= "EAGAIN" and not self.has_failed then
     self.has_failed = true
     self.warn(("the service manager cannot be told: %s"):format(err))

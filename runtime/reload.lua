@@ -9,11 +9,11 @@ local async = require("runtime.async")
 local changes = require("runtime.app.changes")
 local crypto = require("host.crypto")
 local handlers = require("runtime.reload.handlers")
-local quiet = require("runtime.reload.quiet")
+local listener = require("runtime.reload.listener")
 local round = require("runtime.reload.round")
 local suggest = require("runtime.suggest")
 local traces = require("runtime.loader.trace")
-local watch = require("runtime.reload.watch")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -47,27 +47,22 @@ end
 
 --- Begins to watch the files.
 function Reloader:start()
-  self.quiet = quiet.new({ clock = self.opts.clock, on_quiet = function(is_early)
+  self.listener = world.open("files", function(on_event)
+    return listener.new({ clock = self.opts.clock, look_ms = self.opts.look_ms,
+      on_quiet = on_event, has_more = function()
+        return select(2, self:paths()) ~= self.watched -- a function has required another file
+      end })
+  end, function(is_early)
     self:on_quiet(is_early)
-  end })
-  self.watch = watch.new({ look_ms = self.opts.look_ms,
-    on_change = function()
-      self.quiet:note()
-    end,
-    on_look = function()
-      if select(2, self:paths()) ~= self.watched then
-        self.quiet:note() -- a function of a file has required another file
-      end
-    end })
+  end)
   self:watch_files()
 end
 
 --- Ends; a round under way is abandoned.
 function Reloader:stop()
   self.is_stopped = true
-  if self.watch then
-    self.quiet:close()
-    self.watch:close()
+  if self.listener then
+    self.listener:close()
   end
   for _, task in ipairs({ self.task or false, self.again or false }) do
     if task then
@@ -92,10 +87,10 @@ function Reloader:paths()
 end
 
 function Reloader:watch_files()
-  if self.watch then
+  if self.listener then
     local paths
     paths, self.watched = self:paths()
-    self.watch:set(paths, self.opts.sources:listings())
+    self.listener:set(paths, self.opts.sources:listings())
   end
 end
 
@@ -149,10 +144,21 @@ function Reloader:run(reason, how)
   return result
 end
 
+-- What must be in no recording, of registries that are new.
+local function hide_secrets(app)
+  local seen = {}
+  for _, unit in ipairs(world.is_inside() and app.units or {}) do
+    if not seen[unit.registry] then
+      seen[unit.registry] = true
+      world.hide(unit.registry:secrets())
+    end
+  end
+end
+
 function Reloader:once(reason, how)
   local opts, started_ms = self.opts, self.opts.clock.now_ms()
-  if self.watch then
-    self.watch:mark()
+  if self.listener then
+    self.listener:mark()
   end
   opts.loaded:begin()
   local registry = opts.registry:look()
@@ -170,11 +176,12 @@ function Reloader:once(reason, how)
   end
   self:add_mended(now)
   local report = changes.apply(self.app, now.plan)
+  hide_secrets(self.app)
   now:commit()
   self.handlers:set(self.app:policies())
   self:watch_files()
-  if now.failed[1] and self.quiet and (how.is_early or not self:has_settled()) then
-    self.quiet:note() -- it may be half written: that is told when the writer is done
+  if now.failed[1] and self.listener and (how.is_early or not self:has_settled()) then
+    self.listener:note() -- it may be half written: that is told when the writer is done
   else
     self:tell_failures(now.failed)
   end
@@ -212,7 +219,10 @@ end
 -- Whether what is wrong is still as it was read, and nothing is heard of a change.
 function Reloader:has_settled()
   async.sleep(HEAR_MS)
-  return not self.quiet:is_due() and not self:any_tried(function(trace)
+  local is_due = world.value("files due", function()
+    return self.listener:is_due()
+  end)
+  return not is_due and not self:any_tried(function(trace)
     return not trace:is_current()
   end)
 end

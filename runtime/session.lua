@@ -4,6 +4,7 @@
 ---   s:start(); …; s:finish("iterations"); …; status = s:stop(status)
 
 local async = require("runtime.async")
+local clocks = require("runtime.session.clocks")
 local journal = require("runtime.session.journal")
 local json = require("runtime.json")
 local options = require("runtime.options")
@@ -87,6 +88,7 @@ end
 --- Puts it between the runtime and the world.
 function Session:start()
   order.install()
+  clocks.install()
   world.install(self.side)
 end
 
@@ -119,6 +121,7 @@ function Session:finish(reason)
   self.side:finish(reason)
   world.install(nil)
   order.remove()
+  clocks.remove()
 end
 
 --- Ends it. Status and what is left to say of a replay.
@@ -127,6 +130,7 @@ end
 function Session:stop(status)
   world.install(nil)
   order.remove()
+  clocks.remove()
   if self.is_replay then
     self.side:close()
     -- Where the replay has ended before its run, nobody else does it.

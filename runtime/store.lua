@@ -104,12 +104,15 @@ function M.open(opts)
     if not ok then
       return nil, folder_err, folder_code
     end
-    return host_lock.take(opts.path .. LOCK)
+    local taken, take_err, take_code, pid = host_lock.take(opts.path .. LOCK)
+    if taken then
+      make_file(opts.path)
+    end
+    return taken, take_err, take_code, pid
   end)
   if not lock then
     return nil, err, code, pid
   end
-  make_file(opts.path)
   local self
   self, err, code = new(opts.path, lock)
   if not self then

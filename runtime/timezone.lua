@@ -5,6 +5,7 @@
 ---   zone:offset_s(1782907200)      -- 7200
 
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -173,7 +174,7 @@ local function parse(data)
 end
 
 local function read(name)
-  for _, folder in ipairs({ os.getenv("TZDIR") or FOLDERS[1], unpack(FOLDERS) }) do
+  for _, folder in ipairs({ world.env("TZDIR") or FOLDERS[1], unpack(FOLDERS) }) do
     local path = folder .. "/" .. name
     local stat = uv.fs_stat(path)
     local file = stat and stat.type == "file" and stat.size <= MAX_BYTES and io.open(path, "rb")

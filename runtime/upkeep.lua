@@ -2,13 +2,13 @@
 --- and the control socket, over the host that runtime/commands/run.lua has built.
 
 local async = require("runtime.async")
-local commands = require("runtime.control.commands")
-local control_server = require("runtime.control.server")
+local door = require("runtime.control.door")
 local guardian = require("runtime.guardian")
 local limits = require("runtime.guardian.limits")
 local notify = require("runtime.notify")
 local service = require("runtime.service")
 local uv = require("luv")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -33,14 +33,14 @@ end
 -- Opens the control socket. Without a place for it the host goes on, and says so.
 local function open_socket(self)
   local host = self.host
-  local server, err = control_server.open({
+  local server, err = door.open({
     warn = self.warn,
-    answer = commands.new({ app = host.app, clock = host.clock, ledger = host.ledger,
+    host = { app = host.app, clock = host.clock, ledger = host.ledger,
       guardian = self.guardian, args = own_arguments(),
       store_path = host.keeper and host.keeper.path,
       reload = function(reason)
         return self:reload(reason)
-      end }),
+      end },
   })
   if not server then
     self.warn("no control socket: " .. err)
@@ -57,7 +57,8 @@ end
 function M.start(host, opts, warn)
   local self = setmetatable({ host = host, warn = warn }, upkeep_mt)
   self.guardian = guardian.new({ app = host.app, telemetry = host.telemetry, clock = host.clock,
-    limits = limits.read(opts, os.getenv, warn) })
+    limits = limits.read(opts, world.env, warn,
+      world.value("memory", limits.group_bytes)) })
   self.service = service.start({ notifier = notify.new({ warn = warn }), app = host.app,
     alerts = host.alerts, telemetry = host.telemetry, is_well = function()
       return self.guardian:is_well()

@@ -38,6 +38,15 @@ function M.wall_ms()
   return s * 1000 + math.floor(us / 1000)
 end
 
+--- Unix time in whole seconds, as users' code reads it. It goes on while that runs.
+---@return integer
+function M.unix_s()
+  if session then
+    return session:unix_s()
+  end
+  return (uv.gettimeofday())
+end
+
 --- Random bytes.
 ---@param count integer
 ---@return string
@@ -65,6 +74,49 @@ function M.file(path, text)
   if session then
     session:file(path, text)
   end
+end
+
+--- Asks the disk about a user's file; see runtime/disk.lua.
+---@param kind string
+---@param path string
+---@param ask fun(path: string): any ...
+---@return any ...
+function M.disk(kind, path, ask)
+  if session then
+    return session:disk(kind, path, ask)
+  end
+  return ask(path)
+end
+
+--- Keeps texts out of a recording.
+---@param texts string[]
+function M.hide(texts)
+  for _, text in ipairs(session and texts or {}) do
+    session:hide(text)
+  end
+end
+
+--- Tells whether what just ended was cut, since it ran too long: that is no function of what came
+--- in.
+---@param text? string Why it was cut; nil: it was not.
+---@return string? text As it was when it was recorded.
+function M.cut(text)
+  if session then
+    return session:cut(text)
+  end
+  return text
+end
+
+--- Whether what has run longer than it may is to be cut here. A replay cuts what was cut when it
+--- was recorded, however fast the machine is.
+---@param spent_ms number
+---@param limit_ms number
+---@return boolean
+function M.is_to_cut(spent_ms, limit_ms)
+  if session then
+    return session:is_to_cut(spent_ms, limit_ms)
+  end
+  return spent_ms > limit_ms
 end
 
 --- Reads something once that has no callback: `read()` and what it returns.
@@ -130,6 +182,12 @@ end
 ---@return boolean
 function M.is_inside()
   return session ~= nil and session:is_inside()
+end
+
+--- True while something runs that a session sees from outside only.
+---@return boolean
+function M.is_outside()
+  return session ~= nil and not session:is_inside()
 end
 
 --- Tells that a task of a session goes on by something that came in by no door.

@@ -1,5 +1,6 @@
 --- The types of clients' options: each is `fn(value, option) -> value | nil, problem`.
 
+local disk = require("runtime.disk")
 local prices = require("runtime.clients.prices")
 
 local M = {}
@@ -86,11 +87,10 @@ function M.file(value)
   if type(value) ~= "string" or value == "" then
     return nil, "must be a path"
   end
-  local file, err = io.open(value, "rb")
-  if not file then
+  local err = disk.refusal(value)
+  if err then
     return nil, "cannot be read: " .. err
   end
-  file:close()
   return value
 end
 

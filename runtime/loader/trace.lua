@@ -2,7 +2,8 @@
 --- it looked. Once one of them is different, loading again may give something else.
 
 local crypto = require("host.crypto")
-local uv = require("luv")
+local disk = require("runtime.disk")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -20,24 +21,16 @@ function M.new()
   return setmetatable({ seen = {} }, trace_mt)
 end
 
---- Reads a file. The error names the path once.
----@param path string
----@return string? text
----@return string? err
-function M.read(path)
-  local file, err = io.open(path, "rb")
-  if not file then
-    return nil, err
-  end
-  local text
-  text, err = file:read("*a")
-  file:close()
-  return text, not text and ("%s: %s"):format(path, err) or nil
+local function digest_of(path)
+  local text = disk.read(path)
+  return text and crypto.sha256(text) or false
 end
 
-local function digest_of(path)
-  local text = M.read(path)
-  return text and crypto.sha256(text) or false
+-- What a function reads that a session sees from outside alone is no part of the session.
+local function note(self, path, seen)
+  if not world.is_outside() then
+    self.seen[path] = seen
+  end
 end
 
 --- As `trace.read`, and remembers it.
@@ -45,8 +38,8 @@ end
 ---@return string? text
 ---@return string? err
 function Trace:read(path)
-  local text, err = M.read(path)
-  self.seen[path] = text and crypto.sha256(text) or false
+  local text, err = disk.read(path)
+  note(self, path, text and crypto.sha256(text) or false)
   return text, err
 end
 
@@ -54,9 +47,9 @@ end
 ---@param path string
 ---@return boolean
 function Trace:exists(path)
-  local is_there = uv.fs_stat(path) ~= nil
+  local is_there = disk.type(path) ~= nil
   if self.seen[path] == nil then
-    self.seen[path] = is_there and PRESENT or false
+    note(self, path, is_there and PRESENT or false)
   end
   return is_there
 end
@@ -66,7 +59,7 @@ end
 function Trace:is_current()
   for path, digest in pairs(self.seen) do
     if digest == PRESENT then
-      if not uv.fs_stat(path) then
+      if not disk.type(path) then
         return false
       end
     elseif digest_of(path) ~= digest then

@@ -1,10 +1,10 @@
 --- The watcher files of a host: those that its arguments name, and those in the folders that they
 --- name; each read, and in a later round read anew when it, or what it requires, has changed.
 
+local disk = require("runtime.disk")
 local policy = require("runtime.policy")
 local suggest = require("runtime.suggest")
 local traces = require("runtime.loader.trace")
-local uv = require("luv")
 
 local M = {}
 
@@ -39,19 +39,18 @@ function M.new(opts)
 end
 
 local function lua_files_in(folder)
-  local scan, err = uv.fs_scandir(folder)
-  if not scan then
+  local names, err = disk.list(folder)
+  if not names then
     return nil, err
   end
   local files = {}
-  for name in uv.fs_scandir_next, scan do
+  for _, name in ipairs(names) do
     -- Editors keep hidden files of theirs beside the one that is edited.
     local path = folder:gsub("/+$", "") .. "/" .. name
-    if name:find("^[^.].*%.lua$") and (uv.fs_stat(path) or {}).type ~= "directory" then
+    if name:find("^[^.].*%.lua$") and disk.type(path) ~= "directory" then
       files[#files + 1] = path
     end
   end
-  table.sort(files)
   return files
 end
 
@@ -63,9 +62,9 @@ end
 -- What one argument stands for. A folder that is gone holds what it held: a filesystem that is not
 -- mounted removes nothing.
 function Sources:of_argument(argument, add, fail)
-  local stat = uv.fs_stat(argument)
+  local kind = disk.type(argument)
   local names, err
-  if stat and stat.type == "directory" then
+  if kind == "directory" then
     names, err = lua_files_in(argument)
   elseif not self.folders[argument] then
     add(argument)
@@ -75,7 +74,7 @@ function Sources:of_argument(argument, add, fail)
     self.folders[argument] = true
   else
     fail(argument, ("%s: no such file or folder, so its watchers go on"):format(argument)
-      .. (err and stat and " (" .. err .. ")" or ""))
+      .. (err and kind and " (" .. err .. ")" or ""))
     names = {}
     for _, path in ipairs(suggest.keys(self.files)) do
       names[#names + 1] = is_in(path, argument) and path or nil

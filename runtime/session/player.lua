@@ -4,10 +4,12 @@
 --- Nothing outside is asked. Where the run asks for something else than what was recorded, or ends
 --- at another place, it has diverged, and the replay ends.
 
+local answers = require("runtime.session.answers")
 local chance = require("runtime.session.chance")
 local core = require("host.core")
 local crypto = require("host.crypto")
 local differences = require("runtime.session.differences")
+local session_files = require("runtime.session.files")
 local session_reader = require("runtime.session.reader")
 local stand_in = require("runtime.session.stand_in")
 local uv = require("luv")
@@ -15,18 +17,19 @@ local values = require("runtime.session.values")
 
 local M = {}
 
--- Stands for a text that is in no recording.
-local WITHHELD = "withheld"
 local MAX_SHOWN = 3
 -- A reader of stdout that is slower than the replay is waited for.
 local MAX_OUTPUT_BYTES = 1024 * 1024
 -- The doors by which more than one thing can come.
-local MANY = { connect = true, script = true, http = true, signal = true }
+local MANY = { connect = true, script = true, http = true, signal = true, files = true,
+  control = true, modules = true }
 
 ---@class player.Player: world.Session
 ---@field status? integer How the replay went, once it is over.
 local Player = {}
 local player_mt = { __index = Player }
+
+answers.add(Player)
 
 --- Opens a recording.
 ---@param path string
@@ -41,7 +44,7 @@ function M.new(path, warn)
   local header = reader.header
   return setmetatable({ path = path, reader = reader, header = header, warn = warn,
     now = header.t, wall = header.w, draw = chance.new(header.seed), numbers = 0, doors = {},
-    files = {}, known_files = {} }, player_mt)
+    files = {}, known_files = {}, files_known = session_files.new(), later_env = {} }, player_mt)
 end
 
 function Player:is_inside() -- luacheck: no unused args
@@ -66,18 +69,8 @@ end
 
 function Player:hide() end
 
-function Player:env(name)
-  local value = self.header.env[name]
-  if value == nil then
-    return os.getenv(name)
-  elseif value == true then
-    return os.getenv(name) or WITHHELD
-  end
-  return value or nil
-end
-
 function Player:file(path, text)
-  if not self.known_files[path] then
+  if not self.known_files[path] and not self.has_compared then
     self.known_files[path] = true
     table.insert(self.files, { path = path, sha256 = crypto.sha256(text) })
   end
@@ -140,6 +133,16 @@ function Player:diverge(entry, did)
     self.path, self.reader.line, self.reader.entries, describe(entry.kind, entry.of), did))
 end
 
+-- The run asks for what no entry has.
+function Player:diverge_from_next(did)
+  local entry = self:peek()
+  if entry then
+    self:diverge(entry["end"] and { kind = "the end of the run" } or entry, did)
+  elseif not self.status then
+    self:run_out()
+  end
+end
+
 -- Whether a door asks for what was recorded.
 local function is_same(door, entry)
   if door.kind ~= entry.kind then
@@ -154,7 +157,7 @@ function Player:take_sync(door)
   if self.status or not entry or not entry.sync then
     return nil
   elseif entry.n ~= door.n or not is_same(door, entry) then
-    if entry.n <= door.n then
+    if entry.n < door.n or entry.n == door.n and not answers.KINDS[entry.kind] then
       self:diverge(entry, "asks for " .. describe(door.kind, door.labels))
     end
     return nil
@@ -176,6 +179,7 @@ function Player:values_of(entry)
 end
 
 function Player:open(kind, _, on_event, ...)
+  self:check_cut()
   self.numbers = self.numbers + 1
   local n = self.numbers
   local door = { n = n, kind = kind, labels = values.labels(...), on_event = on_event }
@@ -193,19 +197,15 @@ function Player:open(kind, _, on_event, ...)
 end
 
 function Player:value(kind)
+  self:check_cut()
   self.numbers = self.numbers + 1
   local door = { n = self.numbers, kind = kind }
   local entry = self:take_sync(door)
   if entry then
     return self:values_of(entry)
   end
-  local other = self:peek()
-  if other then
-    self:diverge(other, "asks for " .. kind)
-  else
-    self:run_out()
-  end
-  return WITHHELD
+  self:diverge_from_next("asks for " .. kind)
+  return answers.WITHHELD
 end
 
 Player.secret = Player.value

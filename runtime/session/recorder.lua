@@ -8,6 +8,7 @@ local core = require("host.core")
 local crypto = require("host.crypto")
 local json = require("runtime.json")
 local redacted = require("runtime.redact.secrets")
+local session_files = require("runtime.session.files")
 local session_format = require("runtime.session.format")
 local uv = require("luv")
 local values = require("runtime.session.values")
@@ -47,7 +48,7 @@ function M.new(opts)
     seed = seed, draw = chance.new(seed),
     now = monotonic_ms(), wall = unix_ms(),
     numbers = 0, inside = true, busy = true, -- the host is being built
-    files = {}, known_files = {}, variables = {}, early = {},
+    files = {}, known_files = {}, files_known = session_files.new(), variables = {}, early = {},
     secrets = {}, serials = {}, serial = 0,
   }, recorder_mt)
 end
@@ -63,6 +64,25 @@ end
 
 function Recorder:wall_ms()
   return self.inside and self.wall or unix_ms()
+end
+
+-- That of what came in last, until it is another while something runs.
+function Recorder:unix_s()
+  local now_s = uv.gettimeofday()
+  if not self.inside or not self.has_begun then
+    return self.inside and math.floor(self.wall / 1000) or now_s
+  end
+  local told = self.time_told
+  if not told or told.wall ~= self.wall then
+    told = { wall = self.wall, value = math.floor(self.wall / 1000), asked = 0 }
+    self.time_told = told
+  end
+  told.asked = told.asked + 1
+  if told.value ~= now_s then
+    self:note_now("time", { tostring(told.asked) }, now_s)
+    told.value, told.asked = now_s, 0
+  end
+  return now_s
 end
 
 function Recorder:random(count)
@@ -91,12 +111,46 @@ function Recorder:env(name)
       self:hide(value)
     end
     self.variables[name] = value ~= nil and (is_secret or value)
+    if self.has_begun then
+      self:note_now("env", { name }, self.variables[name])
+    end
   end
   return value
 end
 
+-- What comes in by no door; see runtime/session/answers.lua.
+function Recorder:note_now(kind, labels, ...)
+  self:note({ n = self.numbers, kind = kind, labels = labels }, true, nil, ...)
+end
+
+function Recorder:disk(kind, path, ask)
+  if not self.inside then
+    return ask(path)
+  end
+  local labels = self.has_begun and self.files_known:ask(kind, path)
+  local function noted(first, ...)
+    if self.files_known:is_news(kind, path, first, ...) and self.has_begun then
+      local shown = kind == "text" and first and self.files_known:without_secrets(first) or first
+      self:note_now("file", labels, shown, ...)
+    end
+    return first, ...
+  end
+  return noted(ask(path))
+end
+
+function Recorder:cut(text)
+  if text and self.inside then
+    self:note_now("overrun", nil, text)
+  end
+  return text
+end
+
+function Recorder:is_to_cut(spent_ms, limit_ms) -- luacheck: no unused args
+  return spent_ms > limit_ms
+end
+
 function Recorder:file(path, text)
-  if self.inside and not self.known_files[path] then
+  if self.inside and not self.known_files[path] and not self.has_begun then
     self.known_files[path] = true
     table.insert(self.files, { path = path, sha256 = crypto.sha256(text) })
   end

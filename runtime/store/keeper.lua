@@ -16,6 +16,7 @@ local schema = require("runtime.store.schema")
 local set_aside = require("runtime.store.set_aside")
 local store = require("runtime.store")
 local teller = require("runtime.store.teller")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -78,7 +79,9 @@ end
 
 -- Moves a broken file out of the way before SQLite closes it.
 function Keeper:set_aside(err)
-  local aside, aside_err = set_aside.move(self.path, self.clock.wall_ms())
+  local aside, aside_err = world.value("set aside", function()
+    return set_aside.move(self.path, self.clock.wall_ms())
+  end)
   self.store:drop()
   if not aside then
     return nil, ("EBROKEN: %s, and it cannot be set aside: %s"):format(failures.plain(err),

@@ -3,7 +3,8 @@
 local core = require("host.core")
 local sessions = require("support.sessions")
 
-local DOORS = { "world%.open", "world%.value", "world%.secret", "async%.outside", "session:open" }
+local DOORS = { "world%.open", "world%.value", "world%.secret", "async%.outside", "session:open",
+  "self:note_now" }
 
 describe("docs/recording.md", function()
   it("lists every kind that a recording can have", function()

@@ -70,8 +70,8 @@ function M.start(args, opts)
   opts = opts or {}
   local self = setmetatable({ lines = {}, events = {}, changed = async.signal(), next = 1,
     stderr_path = support.tmp_path("stderr-" .. uv.hrtime()) }, process_mt)
-  local recording
-  args, recording = rerun.recorded(args)
+  local recording, put_back
+  args, recording, put_back = rerun.recorded(args)
   local pipe = uv.new_pipe(false)
   local fd = assert(uv.fs_open(self.stderr_path, "w", 384))
   local pid
@@ -99,9 +99,16 @@ function M.start(args, opts)
       self:wait_exit()
     end
     if recording then
+      put_back()
       rerun.check(self, recording, function(replay)
         local process = M.start(replay, { env = opts.env, cwd = opts.cwd, is_cleanup = true })
-        local status, stderr = process:wait_exit(15000), process:stderr()
+        local ok, status = async.pcall(process.wait_exit, process, 15000)
+        if not ok then
+          process:kill("sigkill")
+          process:wait_exit()
+        end
+        local stderr = process:stderr() .. (ok and "" or tostring(status))
+        status = ok and status or 1
         os.remove(process.stderr_path)
         return status, process:stdout(), stderr
       end)

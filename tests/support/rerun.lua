@@ -20,10 +20,30 @@ local function is_meant(args)
   return os.getenv("BEAMLENS_TEST_RECORD") ~= nil and args[1] == "run"
 end
 
+-- The folder of the case in which the files of a run are; nil where it has none.
+local function tree_of(args)
+  return table.concat(args, "\n"):match("[^\n]*/%d+%-tree%-%w+")
+end
+
+-- Keeps the files with which a run starts. Returns a function that puts them back.
+local function keep_files(args)
+  local root = tree_of(args)
+  if not root then
+    return function() end
+  end
+  local copy = assert(uv.fs_mkdtemp("/tmp/beamlens-rerun-XXXXXX"))
+  os.execute(("cp -a '%s' '%s/tree'"):format(root, copy))
+  return function()
+    os.execute(("find '%s' -mindepth 1 -delete; cp -a '%s/tree/.' '%s'; rm -rf '%s'"):format(root,
+      copy, root, copy))
+  end
+end
+
 --- The arguments with which a process is started, and the file of its recording.
 ---@param args string[]
 ---@return string[] args
 ---@return string? path nil: it is not recorded.
+---@return fun()? put_back Puts the files back that it has found.
 function M.recorded(args)
   if not is_meant(args) then
     return args
@@ -32,7 +52,7 @@ function M.recorded(args)
   args = { unpack(args) }
   args[#args + 1] = "--record"
   args[#args + 1] = path
-  return args, path
+  return args, path, keep_files(args)
 end
 
 --- Replays what a process recorded, and removes it unless it went another way. What was printed or
