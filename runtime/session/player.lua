@@ -6,7 +6,7 @@
 
 local answers = require("runtime.session.answers")
 local chance = require("runtime.session.chance")
-local core = require("host.core")
+local comparison = require("runtime.session.comparison")
 local crypto = require("host.crypto")
 local session_files = require("runtime.session.files")
 local session_reader = require("runtime.session.reader")
@@ -82,47 +82,6 @@ function Player:stop(status, text)
     self.status = status
     if text then
       self.warn(text)
-    end
-  end
-end
-
-local function name_of(path)
-  return path:match("[^/]*$")
-end
-
--- The digest of a file when it was recorded: one of its path, else of its name.
-local function digest_of(files, path)
-  for _, same in ipairs({ function(other)
-    return other == path
-  end, function(other)
-    return name_of(other) == name_of(path)
-  end }) do
-    for _, file in ipairs(files) do
-      if same(file.path) then
-        return file.sha256
-      end
-    end
-  end
-end
-
--- Says what is not as it was.
-function Player:compare()
-  self.has_compared = true
-  local header = self.header
-  if header.version ~= core.version then
-    self.warn(("recorded by beamlens %s, this is %s"):format(header.version, core.version))
-  end
-  for _, file in ipairs(self.files) do
-    local digest = digest_of(header.files, file.path)
-    if not digest then
-      self.warn(("%s was not there when it was recorded"):format(file.path))
-    elseif digest ~= file.sha256 then
-      self.warn(("%s is not what it was when it was recorded"):format(file.path))
-    end
-  end
-  for _, file in ipairs(header.files) do
-    if not digest_of(self.files, file.path) then
-      self.warn(("%s was there when it was recorded, and is not used now"):format(file.path))
     end
   end
 end
@@ -325,7 +284,8 @@ end
 
 function Player:turn()
   if not self.has_compared then
-    self:compare()
+    self.has_compared = true
+    comparison.tell(self.header, self.files, self.warn)
   end
   if not self.status then
     self:step()
