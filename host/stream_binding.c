@@ -3,12 +3,12 @@
 #include "stream_binding.h"
 
 #include <stdalign.h>
-#include <stddef.h>
+#include <stdint.h>
 
 struct StreamBinding {
   const StreamKind *kind; // borrowed
   lua_State *L;           // borrowed; the caller of feed() or finish() while one runs, else NULL
-  alignas(max_align_t) char parser[];
+  alignas(uint64_t) char parser[]; // Lua's own memory is aligned to 8 bytes, not to max_align_t
 };
 
 // The kind is the methods' upvalue.
