@@ -6,9 +6,8 @@
 
 local answers = require("runtime.session.answers")
 local chance = require("runtime.session.chance")
-local core = require("host.core")
+local comparison = require("runtime.session.comparison")
 local crypto = require("host.crypto")
-local differences = require("runtime.session.differences")
 local session_files = require("runtime.session.files")
 local session_reader = require("runtime.session.reader")
 local stand_in = require("runtime.session.stand_in")
@@ -85,14 +84,6 @@ function Player:stop(status, text)
     if text then
       self.warn(text)
     end
-  end
-end
-
--- Says what is not as it was.
-function Player:compare()
-  self.has_compared = true
-  for _, text in ipairs(differences.texts(self.header, core.version, self.files)) do
-    self.warn(text)
   end
 end
 
@@ -272,7 +263,8 @@ end
 
 function Player:turn()
   if not self.has_compared then
-    self:compare()
+    self.has_compared = true
+    comparison.tell(self.header, self.files, self.warn)
   end
   if not self.status then
     self:step()

@@ -7,7 +7,7 @@ local chance = require("runtime.session.chance")
 local core = require("host.core")
 local crypto = require("host.crypto")
 local json = require("runtime.json")
-local redacted = require("runtime.redact.secrets")
+local notes = require("runtime.session.notes")
 local session_files = require("runtime.session.files")
 local session_format = require("runtime.session.format")
 local uv = require("luv")
@@ -22,6 +22,8 @@ local HIDDEN = "[secret]"
 ---@class recorder.Recorder: world.Session
 local Recorder = {}
 local recorder_mt = { __index = Recorder }
+
+notes.add(Recorder)
 
 -- In whole microseconds, as the file has it.
 local function monotonic_ms()
@@ -66,25 +68,6 @@ function Recorder:wall_ms()
   return self.inside and self.wall or unix_ms()
 end
 
--- That of what came in last, until it is another while something runs.
-function Recorder:unix_s()
-  local now_s = uv.gettimeofday()
-  if not self.inside or not self.has_begun then
-    return self.inside and math.floor(self.wall / 1000) or now_s
-  end
-  local told = self.time_told
-  if not told or told.wall ~= self.wall then
-    told = { wall = self.wall, value = math.floor(self.wall / 1000), asked = 0 }
-    self.time_told = told
-  end
-  told.asked = told.asked + 1
-  if told.value ~= now_s then
-    self:note_now("time", { tostring(told.asked) }, now_s)
-    told.value, told.asked = now_s, 0
-  end
-  return now_s
-end
-
 function Recorder:random(count)
   return self.inside and self.draw(count) or assert(uv.random(count))
 end
@@ -100,53 +83,6 @@ function Recorder:hide(text)
       table.insert(self.secrets, quoted)
     end
   end
-end
-
-function Recorder:env(name)
-  local value = os.getenv(name)
-  if self.inside and self.variables[name] == nil then
-    local is_secret = value ~= nil
-      and (session_format.is_secret_name(name) or redacted.replace(value) ~= value)
-    if is_secret then
-      self:hide(value)
-    end
-    self.variables[name] = value ~= nil and (is_secret or value)
-    if self.has_begun then
-      self:note_now("env", { name }, self.variables[name])
-    end
-  end
-  return value
-end
-
--- What comes in by no door; see runtime/session/answers.lua.
-function Recorder:note_now(kind, labels, ...)
-  self:note({ n = self.numbers, kind = kind, labels = labels }, true, nil, ...)
-end
-
-function Recorder:disk(kind, path, ask)
-  if not self.inside then
-    return ask(path)
-  end
-  local labels = self.has_begun and self.files_known:ask(kind, path)
-  local function noted(first, ...)
-    if self.files_known:is_news(kind, path, first, ...) and self.has_begun then
-      local shown = kind == "text" and first and self.files_known:without_secrets(first) or first
-      self:note_now("file", labels, shown, ...)
-    end
-    return first, ...
-  end
-  return noted(ask(path))
-end
-
-function Recorder:cut(text)
-  if text and self.inside then
-    self:note_now("overrun", nil, text)
-  end
-  return text
-end
-
-function Recorder:is_to_cut(spent_ms, limit_ms) -- luacheck: no unused args
-  return spent_ms > limit_ms
 end
 
 function Recorder:file(path, text)
