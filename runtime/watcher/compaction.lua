@@ -65,11 +65,16 @@ function M.limit(registry, name)
 end
 
 --- What a request takes, roughly.
----@param request table
----@param talk conversation.Conversation
+---@param system string
+---@param tools table[]
+---@param talk? conversation.Conversation
 ---@return number tokens
-function M.estimate(request, talk)
-  return (#request.system + #json.encode_once(request.tools) + talk:bytes()) / BYTES_PER_TOKEN
+function M.estimate_tokens(system, tools, talk)
+  return (#system + #json.encode_once(tools) + (talk and talk:bytes() or 0)) / BYTES_PER_TOKEN
+end
+
+local function estimate(request, talk)
+  return M.estimate_tokens(request.system, request.tools, talk)
 end
 
 -- The ids of kept snapshots that the messages name, in their order.
@@ -187,10 +192,10 @@ end
 function M.run(cycle, request, limit)
   local talk = cycle.conversation
   local before = talk:bytes()
-  local stays = M.estimate(request, talk) - bytes_and_calls(talk:old()) / BYTES_PER_TOKEN
+  local stays = estimate(request, talk) - bytes_and_calls(talk:old()) / BYTES_PER_TOKEN
   local may_ask = limit ~= nil and stays < limit * (1 - FREE)
   local by = summarize(cycle, request, may_ask)
-  if not limit or M.estimate(request, talk) > limit then
+  if not limit or estimate(request, talk) > limit then
     talk:shrink()
   end
   local after = talk:bytes()
@@ -210,7 +215,7 @@ end
 function M.if_needed(cycle, request)
   local watcher = cycle.watcher
   local limit = M.limit(watcher.registry, watcher.policy.client)
-  return limit ~= nil and M.estimate(request, cycle.conversation) > limit
+  return limit ~= nil and estimate(request, cycle.conversation) > limit
     and M.run(cycle, request, limit)
 end
 
