@@ -291,9 +291,13 @@ function Registry:exchange(client, request, timeout_ms)
   end, questions.ask, client, request, timeout_ms, self.clock.wall_ms())
 end
 
--- One request to one model.
+-- One request to one model. Where this decision has seen it fail for good it is not asked again,
+-- however a strategy comes back to it.
 function Registry:ask(client, call, deadline_ms)
   local request = call.request
+  if call.given_up[client] then
+    return nil, failures.copy(call.given_up[client])
+  end
   local failure = refusal(client, deadline_ms - self.clock.now_ms())
   if failure then
     -- It failed before: this is not the budget's doing.
@@ -324,6 +328,7 @@ function Registry:ask(client, call, deadline_ms)
     self:emit_stop(client, request, result, duration)
   else
     call.has_failed = true
+    call.given_up[client] = not failure.retryable and failure or nil
     self:emit_exception(client, request, failure, duration)
   end
   self:look_for_cut(client, request, answer.usage or {})
@@ -364,8 +369,8 @@ end
 ---@return providers.Failure? failure
 function Registry:ping(name, timeout_ms)
   local started_ms = self.clock.now_ms()
-  local result, failure = self:ask(self.clients[name], { request = PING, attempts = 0 },
-    started_ms + timeout_ms)
+  local call = { request = PING, attempts = 0, given_up = {} }
+  local result, failure = self:ask(self.clients[name], call, started_ms + timeout_ms)
   if result then
     result.ms = self.clock.now_ms() - started_ms
   end
@@ -390,7 +395,7 @@ function Registry:decide(name, request, opts)
       suggest.hint(name, self:names())))
     return nil, failure.message, failure.kind, failure
   end
-  local call = { request = request, attempts = 0 }
+  local call = { request = request, attempts = 0, given_up = {} }
   local started_ms = self.clock.now_ms()
   local deadline_ms = started_ms + (opts and opts.timeout_ms or DEFAULT_TIMEOUT_MS)
   local result, failure = self:run(client, call, deadline_ms)

@@ -574,6 +574,22 @@ describe("round-robin", function()
     assert.are.same({ "A", "B", "B", "A" }, order)
   end))
 
+  it("asks no member again that refused for good, in turn or in a list", with_servers({
+    always(BROKEN), always(DENIED),
+  }, function(a, b)
+    for count, provider in ipairs({ "round-robin", "fallback" }) do
+      local registry = open({ primary = "R", clients = {
+        anthropic("A", a), anthropic("B", b),
+        { name = "R", provider = provider, retry_policy = "Thrice",
+          options = { strategy = { "A", "B" }, start = provider == "round-robin" and 0 or nil } },
+      }, retry_policies = { Thrice = { max_retries = 3, strategy = { type = "constant_delay",
+        delay_ms = 1 } } } })
+      assert.is_nil((registry:decide(nil, request())))
+      assert.are.equal(count, #b.requests)
+      assert.is_true(#a.requests >= 2 * count)
+    end
+  end))
+
   it("has no failover without a policy", with_servers({ { BROKEN }, { WAIT } }, function(a, b)
     local registry = open({ primary = "R", clients = {
       anthropic("A", a), anthropic("B", b),

@@ -1,6 +1,10 @@
 --- What a watcher file says without effect: no mistake, but its author should know.
 
+local compaction = require("runtime.watcher.compaction")
+local prompts = require("runtime.prompts")
 local suggest = require("runtime.suggest")
+local tools = require("runtime.tools")
+local units = require("runtime.units")
 
 local M = {}
 
@@ -46,6 +50,20 @@ local function unpriced(policy, parts)
   return text:format(table.concat(names, ", ")) .. " (price of the client, or prices.lua)"
 end
 
+-- What a prompt means for a context that it fills alone; nil where there is room.
+local function too_long(policy, parts)
+  local limit = compaction.limit(parts.registry, policy.client)
+  local offered = tools.for_request()
+  local text = limit and parts.prompt(prompts.variables({ domain = parts.domain, policy = policy,
+    tools = offered }))
+  local tokens = text and compaction.estimate_tokens(text, offered)
+  if tokens and tokens > limit then
+    return ("the prompt takes about %s tokens of a context that has room for %s: use a model with "
+      .. "a larger one, and set context_tokens of its client to its size"):format(
+        units.format_count(math.floor(tokens)), units.format_count(math.floor(limit)))
+  end
+end
+
 -- What names a rule that there is not.
 local function rule_warnings(policy, known, warn)
   local function unknown(name, about, what)
@@ -88,6 +106,10 @@ function M.of(policy, parts)
   local text = unpriced(policy, parts)
   if text then
     warn("limits usd_per_day", "%s", text)
+  end
+  text = too_long(policy, parts)
+  if text then
+    warn("client", "%s", text)
   end
   rule_warnings(policy, known_rules(policy, parts), warn)
   return list

@@ -150,12 +150,28 @@ function M.copy(failure)
   return copy
 end
 
+-- What to do about what TLS says, by a part of it.
+local CURES = {
+  ["unable to get local issuer certificate"] = "for a CA of your own set the client's ca_file",
+  ["self.signed certificate"] = "for a CA of your own set the client's ca_file",
+  ["wrong version number"] = "the server speaks no TLS there: http:// instead of https://?",
+}
+
+local function with_cure(err)
+  for part, cure in pairs(CURES) do
+    if err:find(part) then
+      return ("%s; %s"):format(err, cure)
+    end
+  end
+  return err
+end
+
 --- The failure of a request that got no whole answer.
 ---@param code string Of runtime/http.lua.
 ---@param err string
 ---@return providers.Failure
 function M.from_transport(code, err)
-  return M.new(TRANSPORT[code] or "connect", err, {
+  return M.new(TRANSPORT[code] or "connect", code == "ETLS" and with_cure(err) or err, {
     retryable = not PERMANENT[code],
     provider_code = code,
   })

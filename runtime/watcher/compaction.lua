@@ -21,6 +21,8 @@ local MAX_SHARE_OF_ANSWER = 0.25
 local FREE = 0.1
 local SUMMARY_BYTES = 2048
 local LINE_BYTES = 160
+-- How much shorter at least it is than what it stands for, without a model.
+local RULE_SHARE = 0.5
 local SUMMARIZE_MS = 60000
 
 -- Where the client does not say: what the smallest model in use there has.
@@ -63,11 +65,16 @@ function M.limit(registry, name)
 end
 
 --- What a request takes, roughly.
----@param request table
----@param talk conversation.Conversation
+---@param system string
+---@param tools table[]
+---@param talk? conversation.Conversation
 ---@return number tokens
-function M.estimate(request, talk)
-  return (#request.system + #json.encode_once(request.tools) + talk:bytes()) / BYTES_PER_TOKEN
+function M.estimate_tokens(system, tools, talk)
+  return (#system + #json.encode_once(tools) + (talk and talk:bytes() or 0)) / BYTES_PER_TOKEN
+end
+
+local function estimate(request, talk)
+  return M.estimate_tokens(request.system, request.tools, talk)
 end
 
 -- The ids of kept snapshots that the messages name, in their order.
@@ -85,27 +92,35 @@ local function snapshot_ids(watcher, messages)
   return ids
 end
 
--- A line for each call and for an earlier summary; the last ones when there are too many.
-local function summary_by_rule(messages)
-  local lines, room = {}, SUMMARY_BYTES
-  for i = #messages, 1, -1 do
-    local message = messages[i]
-    local call = message.call
-    if message.role ~= "tool" then
-      local line = call and ("%s %s -> %s"):format(call.name, json.encode(call.args),
-        (messages[i + 1] and messages[i + 1].text or ""):gsub("^<data>", "")) or message.text
-      line = conversation.cut(line, call and LINE_BYTES or SUMMARY_BYTES / 2)
-      room = room - #line
-      if room < 0 then
-        break
-      end
-      table.insert(lines, 1, line)
+-- The line for a call: what was asked, and the beginning of the answer.
+local function line_of(message, result)
+  local line = ("%s %s -> %s"):format(message.call.name, json.encode(message.call.args),
+    (result and result.text or ""):gsub("^<data>", ""):gsub("</data>$", ""))
+  return conversation.cut(line, LINE_BYTES)
+end
+
+-- The lines of an earlier summary and one for each call; the last ones when they are too long for
+-- `room` bytes of JSON.
+local function lines_by_rule(messages, room)
+  local all, lines = {}, {}
+  for i, message in ipairs(messages) do
+    for _, line in ipairs(message.summary and message.summary.lines or {}) do
+      all[#all + 1] = conversation.cut(line, SUMMARY_BYTES / 2)
     end
+    all[#all + 1] = message.call and line_of(message, messages[i + 1]) or nil
   end
-  return json.encode(lines)
+  for i = #all, 1, -1 do
+    room = room - #json.encode(all[i]) - 1
+    if room < 0 then
+      break
+    end
+    table.insert(lines, 1, all[i])
+  end
+  return lines
 end
 
 -- Asks the model for the summary. nil when none came.
+---@return string?
 local function summary_by_model(cycle, request)
   local watcher = cycle.watcher
   local messages = {}
@@ -120,19 +135,21 @@ local function summary_by_model(cycle, request)
   local text = result and result.tool == SUMMARIZE.name and type(result.args) == "table"
     and result.args.summary
   if type(text) == "string" and text:find("%S") then
-    return json.encode(conversation.cut(watcher.hooks:redact(text), SUMMARY_BYTES))
+    return conversation.cut(watcher.hooks:redact(text), SUMMARY_BYTES)
   end
 end
 
+-- Bytes of text, and how many calls they had with those of an earlier summary.
 local function bytes_and_calls(messages)
-  local bytes, calls = 0, 0
+  local bytes, calls, earlier = 0, 0, 0
   for _, message in ipairs(messages) do
     bytes = bytes + #(message.text or "")
+    earlier = earlier + (message.summary and message.summary.calls or 0)
     if message.call then
       bytes, calls = bytes + #json.encode(message.call.args), calls + 1
     end
   end
-  return bytes, calls
+  return bytes, calls, earlier
 end
 
 local function replacement(count, summary, tag, ids)
@@ -145,20 +162,25 @@ local function replacement(count, summary, tag, ids)
   return text
 end
 
--- Puts a summary in the place of what is old. Returns who wrote it.
+-- Puts a summary in the place of what is old, unless that is no longer. Returns who wrote it.
 local function summarize(cycle, request, may_ask)
   local talk, watcher = cycle.conversation, cycle.watcher
   local old = talk:old()
-  local _, calls = bytes_and_calls(old)
+  local bytes, calls, earlier = bytes_and_calls(old)
   if calls == 0 then
     return "rule"
   end
-  local summary = may_ask and summary_by_model(cycle, request)
+  local words = may_ask and summary_by_model(cycle, request)
+  local summary = { calls = calls + earlier, lines = words and { words }
+    or lines_by_rule(old, math.min(SUMMARY_BYTES, bytes * RULE_SHARE)) }
   local ids = snapshot_ids(watcher, old)
-  watcher.snapshots:pin(ids)
-  talk:replace_old(replacement(calls, summary or summary_by_rule(old),
-    summary and "note" or "data", ids))
-  return summary and "model" or "rule"
+  local text = replacement(summary.calls, json.encode(words or summary.lines),
+    words and "note" or "data", ids)
+  if #text < bytes then
+    watcher.snapshots:pin(ids)
+    talk:replace_old(text, summary)
+  end
+  return words and "model" or "rule"
 end
 
 --- Compacts a cycle's conversation.
@@ -170,10 +192,10 @@ end
 function M.run(cycle, request, limit)
   local talk = cycle.conversation
   local before = talk:bytes()
-  local stays = M.estimate(request, talk) - bytes_and_calls(talk:old()) / BYTES_PER_TOKEN
+  local stays = estimate(request, talk) - bytes_and_calls(talk:old()) / BYTES_PER_TOKEN
   local may_ask = limit ~= nil and stays < limit * (1 - FREE)
   local by = summarize(cycle, request, may_ask)
-  if not limit or M.estimate(request, talk) > limit then
+  if not limit or estimate(request, talk) > limit then
     talk:shrink()
   end
   local after = talk:bytes()
@@ -193,7 +215,7 @@ end
 function M.if_needed(cycle, request)
   local watcher = cycle.watcher
   local limit = M.limit(watcher.registry, watcher.policy.client)
-  return limit ~= nil and M.estimate(request, cycle.conversation) > limit
+  return limit ~= nil and estimate(request, cycle.conversation) > limit
     and M.run(cycle, request, limit)
 end
 

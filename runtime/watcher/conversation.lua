@@ -240,9 +240,11 @@ end
 
 --- Puts the runtime's words in the place of `old`.
 ---@param text string
-function Conversation:replace_old(text)
+---@param summary { calls: integer, lines: string[] } What they say, for the next time.
+function Conversation:replace_old(text, summary)
   local count = #self.list
-  self.list = { self.list[1], { role = "user", text = text }, self.list[count - 1],
+  self.list = { self.list[1], { role = "user", text = text, summary = summary },
+    self.list[count - 1],
     self.list[count] }
   self.results = { self.results[#self.results] }
 end

@@ -100,11 +100,12 @@ local function decide(server, ca_file)
 end
 
 -- The certificate is refused without a retry, nothing is sent, and the next client decides.
-local function refuses(server, ca_file)
+local function refuses(server, ca_file, cure)
   local result, detail = decide(server, ca_file)
   assert.are.same({ "Other", 2 }, { result.client, result.attempts })
   assert.are.same({ "connect", "ETLS", false, 1 },
     { detail.kind, detail.provider_code, detail.retryable, detail.attempts })
+  assert.is_truthy(detail.message:find(cure or "", 1, true), detail.message)
   assert.is_nil(server.got:find("sesame", 1, true))
   assert.is_nil(server.got:find("POST", 1, true))
 end
@@ -172,7 +173,7 @@ describe("a client over TLS", function()
 
   it("refuses a CA that nobody named, and one that is another's", support.async(function()
     local server = start_tls(make_certificate(make_ca("ca"), "IP:127.0.0.1"))
-    refuses(server, nil)
+    refuses(server, nil, "set the client's ca_file")
     refuses(server, make_ca("another") .. ".pem")
   end, 60))
 

@@ -75,6 +75,22 @@ return {
       }, "\n"), (err:gsub("\n$", "")))
     end))
 
+  it("warns of a context that the prompt fills alone", support.async(function()
+    local function warning_with(context_tokens)
+      local status, out, err = check({ ["domains/shop.lua"] = DOMAIN,
+        ["clients.lua"] = ('return { clients = { { name = "A", provider = "ollama", options = { '
+          .. 'model = "m", context_tokens = %d } } } }'):format(context_tokens),
+        ["watchers/shop.lua"] = 'return {\n  domain = "shop", node = "a@b",\n  client = "A" }' },
+        "watchers/shop.lua")
+      assert.are.equal(0, status)
+      assert.matches(": ok %(watcher%)", out)
+      return err
+    end
+    assert.matches("/watchers/shop%.lua:3: the prompt takes about [%d ]+ tokens of a context that "
+      .. "has room for 1 200: ", warning_with(2000))
+    assert.are.equal("", warning_with(100000))
+  end))
+
   it("names file, line and cure of each mistake, by status 2", support.async(function()
     for _, case in ipairs({
       { "watchers/a.lua", 'return {\n  domain = "beam",\n  nod = "a@b",\n  node = "a@b",\n}',

@@ -66,8 +66,8 @@ describe("docs/providers.md", function()
       return name == "Haiku" and BROKEN or name == "GPT" and DENIED or nil
     end)
     assert.are.equal("Local", assert(registry:decide(nil, REQUEST)).client)
-    -- Haiku's breaker opens at its fifth failure.
-    assert.are.same({ "Haiku", "Haiku", "Haiku", "Haiku", "GPT", "Haiku", "GPT", "Local" }, order)
+    -- GPT refused for good; Haiku's breaker opens at its fifth failure.
+    assert.are.same({ "Haiku", "Haiku", "Haiku", "Haiku", "GPT", "Haiku", "Local" }, order)
     assert.are.same({ 200, 300, 450, 500 }, pauses)
   end))
 

@@ -129,6 +129,27 @@ describe("a conversation that fills the model's context", function()
       assert.are.equal("rule", it_is:last("watcher.compaction").metadata.by)
     end))
 
+  it("stays short where there is never room, counts all calls, and keeps ids of snapshots",
+    case({ context_tokens = 2000 }, function(_, index)
+      return index == 1 and { tool = "take_snapshot", input = { reason = "orders grew" } }
+        or index < 9 and { tool = "get_snapshots", input = { limit = index } } or WAIT
+    end, function(it_is, server)
+      it_is:start()
+      support.wait_until(function()
+        return it_is.watcher.status == "waiting"
+      end, 10000, "the end of the cycle")
+      local last = server.requests[9]
+      local first = server.requests[2].body.messages[3].content[1].content
+      local snapshot_id = first:match('"id":"(' .. HEX16 .. ')"')
+      local text = last.body.messages[1].content[2].text
+      assert.matches("^7 calls of this cycle were taken out to make room", text)
+      assert.is_truthy(text:find("may still use: [%x, ]*" .. snapshot_id), text)
+      assert.is_truthy(text:find('get_snapshots {\\"limit\\":7} -> ', 1, true), text)
+      -- A summary of a summary is no text within a text.
+      assert.is_nil(text:find("\\\\\\", 1, true), text)
+      assert.are.equal(3, #last.body.messages)
+    end))
+
   it("is left alone while there is room", case({ context_tokens = 200000 }, session(error),
     function(it_is, server)
       it_is:start()
