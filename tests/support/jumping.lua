@@ -123,7 +123,7 @@ function Time.leaked() end
 function Time.file() end
 
 function Time.is_inside()
-  return false
+  return true
 end
 
 function Time.leave(_, fn)
