@@ -1,0 +1,42 @@
+local clock = require("runtime.clock")
+local log = require("runtime.log")
+local telemetry = require("runtime.telemetry")
+
+-- The lines that people read of these events of models: { client, kind, retryable } or a client
+-- that answers.
+local function told(events)
+  local bus, lines = telemetry.new(), {}
+  log.new({ telemetry = bus, clock = clock.manual(), format = "text", key_metrics = function() end,
+    extent = function()
+      return { nodes = 1, up = 1, watchers = 1 }
+    end, output = { is_terminal = false, write_line = function(_, line)
+      lines[#lines + 1] = line:match("^%S+ (.*)$")
+    end } })
+  for _, event in ipairs(events) do
+    if type(event) == "string" then
+      bus:execute("beamlens.llm.stop", { duration = 1 }, { client = event })
+    else
+      bus:execute("beamlens.llm.exception", { duration = 1 }, { client = event[1],
+        kind = event[2], retryable = event[3], message = event[2] .. "\nof " .. event[1] })
+    end
+  end
+  return lines
+end
+
+describe("the log for people", function()
+  it("tells once of a client that trying again cannot help, whoever else answers", function()
+    assert.are.same({ "model Main fails: auth of Main", "model Main answers again" },
+      told({ { "Main", "auth", false }, "Local", { "Main", "auth", false }, "Local", "Main",
+        "Main" }))
+  end)
+
+  it("tells of other failures at the third in a row", function()
+    local down = { "Main", "connect", true }
+    assert.are.same({}, told({ down, down, "Main", down, down, "Main" }))
+    assert.are.same({ "model Main fails: connect of Main" }, told({ down, down, down, down }))
+  end)
+
+  it("says nothing of a request that nobody waited for, or that was not made", function()
+    assert.are.same({}, told({ { "Main", "cancelled", false }, { "Main", "budget", false } }))
+  end)
+end)
