@@ -7,6 +7,7 @@ local manager = require("support.manager")
 local node = require("support.node")
 local reloading = require("support.reloading")
 local sessions = require("support.sessions")
+local store = require("runtime.store")
 local support = require("support")
 local tap = require("support.tap")
 local uv = require("luv")
@@ -170,15 +171,25 @@ describe("a recorded session with commands", function()
 end)
 
 -- Starts the host of `tap` with a recording.
-local function start_tap(t, path, store)
+local function start_tap(t, path, place)
   return beamlens.start({ "run", t.root .. "/watchers/w.lua", "--log", "json", "--store",
-    store or t.store, "--record", path }, { cwd = t.root, env = { "ANTHROPIC_API_KEY=sk-spec",
+    place or t.store, "--record", path }, { cwd = t.root, env = { "ANTHROPIC_API_KEY=sk-spec",
     "ANTHROPIC_BASE_URL=" .. t.server.url } })
 end
 
 local function stop(b)
   b:kill("sigterm")
   assert.are.equal(0, sessions.wait_exit(b, WAIT_MS), b:stderr())
+end
+
+-- Waits until the store has an alert.
+local function await_kept(path, id)
+  support.wait_until(function()
+    local opened = assert(store.read(path))
+    local rows = assert(opened:query("SELECT 1 FROM alerts WHERE id = ?1", id))
+    opened:close()
+    return rows[1]
+  end, WAIT_MS, "the alert in the store")
 end
 
 local function is_there(path)
@@ -199,6 +210,7 @@ describe("a recorded session with a store", function()
       b:wait_for("watcher.wait", nil, WAIT_MS)
       t.level(20)
       local fired = b:wait_for("watcher.alert_fired", nil, WAIT_MS).metadata.alert
+      await_kept(t.store, fired.id)
       stop(b)
 
       local path = sessions.path()
@@ -219,18 +231,18 @@ describe("a recorded session with a store", function()
 
   it("that fails and works again, replays without one", support.async(function()
     local t = tap.setup({})
-    local store = t.root .. "/broken.db"
-    assert(uv.fs_mkdir(store, 448))
+    local place = t.root .. "/broken.db"
+    assert(uv.fs_mkdir(place, 448))
     local path = sessions.path()
-    local b = start_tap(t, path, store)
+    local b = start_tap(t, path, place)
     b:wait_for("store.failed", nil, WAIT_MS)
     b:wait_for("watcher.wait", nil, WAIT_MS)
-    assert(uv.fs_rmdir(store))
+    assert(uv.fs_rmdir(place))
     b:wait_for("store.recovered", nil, 60000)
     stop(b)
-    os.remove(store)
+    os.remove(place)
     sessions.assert_replays(path, b:stdout())
-    assert.is_false(is_there(store))
+    assert.is_false(is_there(place))
   end, 120))
 
   it("that was broken, is set aside once", support.async(function()

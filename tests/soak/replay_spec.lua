@@ -2,6 +2,7 @@
 -- stands still and one that dies.
 
 local node = require("support.node")
+local reloading = require("support.reloading")
 local sessions = require("support.sessions")
 local support = require("support")
 local watch = require("support.watch")
@@ -49,4 +50,17 @@ describe("a long recorded session", function()
     assert.are.equal(0, sessions.wait_exit(host, 20000), host:stderr())
     sessions.assert_replays(path, host:stdout())
   end, 400))
+
+  it("of a host over its limit replays, whatever the host that replays it uses", support.async(
+    function()
+      local path = sessions.path()
+      local h = reloading.start({ ["watchers/w.lua"] = reloading.watcher() },
+        { options = { "--record", path, "--max-rss", "1MiB" } })
+      h.b:wait_for("host.over_limit", nil, 120000)
+      h.b:wait_for("watcher.paused", function(event)
+        return event.metadata.by == "guardian"
+      end, 60000)
+      h:stop()
+      sessions.assert_replays(path, h.b:stdout())
+    end, 300))
 end)
