@@ -119,8 +119,8 @@ static bool set_addresses(Transfer *t, const struct addrinfo *found)
   const CurlApi *curl = t->multi->curl;
   char entry[512], next[512];
   if (!http_route_entry(&t->route, found, t->attempt, entry, sizeof(entry))) {
-    char text[384];
-    snprintf(text, sizeof(text), "the host %s has no address that can be used", t->route.host);
+    char text[sizeof(t->error)];
+    snprintf(text, sizeof(text), "the host %.200s has no address that can be used", t->route.host);
     fail(t, "EHOST", text);
     return false;
   }
