@@ -178,8 +178,8 @@ static void on_name(NameAsk *ask, const struct addrinfo *found, int status)
 {
   Transfer *t = (Transfer *)((char *)ask - offsetof(Transfer, ask));
   if (!found) {
-    char text[384];
-    snprintf(text, sizeof(text), "no address of the host %s: %s", t->route.host,
+    char text[sizeof(t->error)];
+    snprintf(text, sizeof(text), "no address of the host %.160s: %s", t->route.host,
              uv_strerror(status));
     fail(t, "EHOST", text);
   }
