@@ -80,19 +80,16 @@ local function one_of(words)
   end
 end
 
-local function func(value)
-  if type(value) ~= "function" then
-    return nil, ("must be a function, not a %s"):format(type(value))
+local function of_type(wanted)
+  return function(value)
+    if type(value) ~= wanted then
+      return nil, ("must be a %s, not a %s"):format(wanted, type(value))
+    end
+    return value
   end
-  return value
 end
 
-local function any_table(value)
-  if type(value) ~= "table" then
-    return nil, ("must be a table, not a %s"):format(type(value))
-  end
-  return value
-end
+local func, any_table = of_type("function"), of_type("table")
 
 -- The keys of a table in an order that is always the same: the list part first.
 local function keys_of(value)
