@@ -6,13 +6,10 @@
 //   -- on_done() is called from the loop; then: s:take() -> rows, or nil, err, code
 //
 // The thread opens the file with its first request, and again with each one until that succeeds;
-// s:drop() has it close the file, so that the next request opens what then lies there.
-// The two sides share a Job, which is plain memory under a mutex; whoever lets go of it last frees
-// it, so that a thread that hangs in a dead disk is left behind and cleans up if it comes back.
+// s:drop() has it close the file, so that the next request opens what then lies there. A thread
+// that hangs in a dead disk is left behind.
 
-#include <pthread.h>
 #include <stdio.h>
-#include <time.h>
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -24,10 +21,9 @@
 #include "byte_buffer.h"
 #include "host.h"
 #include "modules.h"
+#include "request_thread.h"
 
 #define STORE_TYPE "host.store.Store"
-#define STACK_BYTES (512 * 1024)
-#define JOIN_MS 500
 #define BUSY_MS 2000
 #define MAX_PARAMS 16
 #define MAX_ANSWER (16 * 1024 * 1024)
@@ -39,15 +35,7 @@ typedef struct Param {
   double number;
 } Param;
 
-typedef enum JobState { JOB_IDLE, JOB_ASKED, JOB_RUNNING, JOB_DONE } JobState;
-
 typedef struct Job {
-  pthread_mutex_t lock;
-  pthread_cond_t changed;
-  int holders;       // the loop's side and the thread
-  bool closed;       // the loop's side is gone
-  JobState state;    // one request at a time
-  uv_async_t *async; // borrowed from Store; NULL once closed
   char *path;        // owned
   bool is_read_only; // never writes, never makes the file
   sqlite3 *db;       // owned by the thread; NULL while it is not open
@@ -60,11 +48,8 @@ typedef struct Job {
 } Job;
 
 typedef struct Store {
-  lua_State *L;      // borrowed; the main state
-  Job *job;          // held; NULL once closed
-  uv_async_t *async; // owned; freed in its close callback
-  pthread_t id;
-  int on_done; // reference
+  RequestThread thread;
+  Job *job; // of the thread; NULL once closed
 } Store;
 
 // --- The thread's side ------------------------------------------------------------------------
@@ -80,19 +65,12 @@ static void job_clear_request(Job *job)
   job->sql = NULL;
 }
 
-static void job_release(Job *job)
+static void job_free(void *arg)
 {
-  pthread_mutex_lock(&job->lock);
-  int left = --job->holders;
-  pthread_mutex_unlock(&job->lock);
-  if (left > 0) {
-    return;
-  }
+  Job *job = arg;
   job_clear_request(job);
   byte_buffer_free(&job->rows);
   free(job->path);
-  pthread_cond_destroy(&job->changed);
-  pthread_mutex_destroy(&job->lock);
   free(job);
 }
 
@@ -242,8 +220,9 @@ static bool run_sql(Job *job)
   return ok;
 }
 
-static void serve(Job *job)
+static void serve(void *arg)
 {
+  Job *job = arg;
   byte_buffer_clear(&job->rows);
   job->error[0] = '\0';
   if (!job->sql) {
@@ -259,120 +238,42 @@ static void serve(Job *job)
   }
 }
 
-// Waits for a request. False when there will be none.
-static bool next_request(Job *job)
-{
-  pthread_mutex_lock(&job->lock);
-  while (job->state != JOB_ASKED && !job->closed) {
-    pthread_cond_wait(&job->changed, &job->lock);
-  }
-  bool more = !job->closed;
-  if (more) {
-    job->state = JOB_RUNNING;
-  }
-  pthread_mutex_unlock(&job->lock);
-  return more;
-}
-
-static void *thread_main(void *arg)
+static void end(void *arg)
 {
   Job *job = arg;
-  while (next_request(job)) {
-    serve(job);
-    pthread_mutex_lock(&job->lock);
-    job->state = JOB_DONE;
-    if (job->async) {
-      uv_async_send(job->async);
-    }
-    pthread_mutex_unlock(&job->lock);
-  }
   sqlite3_close(job->db);
-  job_release(job);
-  return NULL;
 }
+
+static const RequestKind kind = {
+    .stack_bytes = 512 * 1024,
+    .join_ms = 500,
+    .serve = serve,
+    .end = end,
+    .free = job_free,
+};
 
 // --- The loop's side --------------------------------------------------------------------------
 
-static void on_closed(uv_handle_t *handle)
-{
-  free(handle);
-}
-
-static void on_done(uv_async_t *async)
-{
-  Store *s = async->data;
-  pthread_mutex_lock(&s->job->lock);
-  bool done = s->job->state == JOB_DONE;
-  pthread_mutex_unlock(&s->job->lock);
-  if (done) {
-    host_push_ref(s->L, s->on_done);
-    host_call(s->L, 0, 0);
-  }
-}
-
-// Joins a thread that has nothing to do; one that does not end in time is left to itself.
-static void thread_end(Store *s)
-{
-  struct timespec until;
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_nsec += JOIN_MS * 1000000L;
-  until.tv_sec += until.tv_nsec / 1000000000L;
-  until.tv_nsec %= 1000000000L;
-  if (pthread_clockjoin_np(s->id, NULL, CLOCK_MONOTONIC, &until) != 0) {
-    pthread_detach(s->id);
-  }
-}
-
 static void store_close(Store *s)
 {
-  Job *job = s->job;
-  if (!job) {
-    return;
-  }
   s->job = NULL;
-  pthread_mutex_lock(&job->lock);
-  job->closed = true;
-  job->async = NULL;
-  bool runs = job->state == JOB_RUNNING;
-  pthread_cond_signal(&job->changed);
-  pthread_mutex_unlock(&job->lock);
-  if (runs) {
-    pthread_detach(s->id);
-  } else {
-    thread_end(s);
-  }
-  job_release(job);
-  uv_close((uv_handle_t *)s->async, on_closed);
-  host_unref(s->L, &s->on_done);
+  request_thread_close(&s->thread);
 }
 
-static Job *job_new(const char *path, uv_async_t *async)
+// NULL when there is no memory.
+static Job *job_new(const char *path, bool is_read_only)
 {
   Job *job = calloc(1, sizeof(*job));
   if (!job) {
     return NULL;
   }
-  pthread_mutex_init(&job->lock, NULL);
-  pthread_cond_init(&job->changed, NULL);
-  job->holders = 2;
-  job->async = async;
+  job->is_read_only = is_read_only;
   job->path = strdup(path);
-  if (job->path) {
-    return job;
+  if (!job->path) {
+    job_free(job);
+    return NULL;
   }
-  job->holders = 1;
-  job_release(job);
-  return NULL;
-}
-
-static int thread_start(Store *s)
-{
-  pthread_attr_t attr;
-  pthread_attr_init(&attr);
-  pthread_attr_setstacksize(&attr, STACK_BYTES);
-  int err = pthread_create(&s->id, &attr, thread_main, s->job);
-  pthread_attr_destroy(&attr);
-  return err;
+  return job;
 }
 
 static Store *check_open(lua_State *L)
@@ -392,33 +293,18 @@ static int l_open(lua_State *L)
   lua_settop(L, 2);
 
   Store *s = lua_newuserdata(L, sizeof(*s));
-  *s = (Store){.L = luv_state(L), .on_done = LUA_NOREF};
+  *s = (Store){0};
   luaL_getmetatable(L, STORE_TYPE);
   lua_setmetatable(L, -2);
   lua_insert(L, 2);
-  s->on_done = host_ref(L);
+  request_thread_set_on_done(L, &s->thread);
 
-  s->async = malloc(sizeof(*s->async));
-  s->job = s->async ? job_new(path, s->async) : NULL;
-  int err = s->job ? uv_async_init(luv_loop(L), s->async, on_done) : UV_ENOMEM;
+  s->job = job_new(path, is_read_only);
+  int err = request_thread_start(&s->thread, &kind, s->job);
   if (err == 0) {
-    s->job->is_read_only = is_read_only;
-    uv_unref((uv_handle_t *)s->async);
-    s->async->data = s;
-    err = -thread_start(s);
-    if (err == 0) {
-      return 1;
-    }
-    uv_close((uv_handle_t *)s->async, on_closed);
-  } else {
-    free(s->async);
+    return 1;
   }
-  if (s->job) {
-    s->job->holders = 1;
-    job_release(s->job);
-    s->job = NULL;
-  }
-  host_unref(L, &s->on_done);
+  s->job = NULL;
   return host_fail(L, err);
 }
 
@@ -438,21 +324,9 @@ static bool take_param(lua_State *L, int at, Param *p)
   return p->text;
 }
 
-static void check_idle(lua_State *L, Job *job)
+static void check_idle(lua_State *L, Store *s)
 {
-  pthread_mutex_lock(&job->lock);
-  bool idle = job->state == JOB_IDLE;
-  pthread_mutex_unlock(&job->lock);
-  luaL_argcheck(L, idle, 1, "a request is running");
-}
-
-// Gives the request to the thread.
-static void job_ask(Job *job)
-{
-  pthread_mutex_lock(&job->lock);
-  job->state = JOB_ASKED;
-  pthread_cond_signal(&job->changed);
-  pthread_mutex_unlock(&job->lock);
+  luaL_argcheck(L, request_thread_is_idle(&s->thread), 1, "a request is running");
 }
 
 // store:start(sql, ...) -> true | nil, err, code
@@ -468,9 +342,8 @@ static int l_start(lua_State *L)
     luaL_argcheck(L, lua_type(L, i) == LUA_TSTRING || lua_type(L, i) == LUA_TNUMBER, i,
                   "text or number expected");
   }
-  check_idle(L, job);
+  check_idle(L, s);
 
-  // The thread reads the request only once the state says so.
   job_clear_request(job);
   job->sql = strdup(sql);
   bool ok = job->sql;
@@ -481,7 +354,7 @@ static int l_start(lua_State *L)
   if (!ok) {
     return host_fail(L, UV_ENOMEM);
   }
-  job_ask(job);
+  request_thread_ask(&s->thread);
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -490,10 +363,10 @@ static int l_start(lua_State *L)
 // A request as that of start(): closes the file. Raises while a request runs.
 static int l_drop(lua_State *L)
 {
-  Job *job = check_open(L)->job;
-  check_idle(L, job);
-  job_clear_request(job);
-  job_ask(job);
+  Store *s = check_open(L);
+  check_idle(L, s);
+  job_clear_request(s->job);
+  request_thread_ask(&s->thread);
   return 0;
 }
 
@@ -539,13 +412,7 @@ static int l_take(lua_State *L)
 {
   Store *s = check_open(L);
   Job *job = s->job;
-  pthread_mutex_lock(&job->lock);
-  bool done = job->state == JOB_DONE;
-  if (done) {
-    job->state = JOB_IDLE;
-  }
-  pthread_mutex_unlock(&job->lock);
-  luaL_argcheck(L, done, 1, "no request is done");
+  luaL_argcheck(L, request_thread_take(&s->thread), 1, "no request is done");
   if (job->error[0]) {
     return host_failf(L, job->code, "%s", job->error);
   }

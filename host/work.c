@@ -4,37 +4,22 @@
 //   assert(thread:start("luasql_helper", "query", "select 1"))   -- one at a time
 //   -- on_done() is called from the loop; then: thread:take() -> ok, values…
 //
-// The two sides share a Job, which is plain memory under a mutex; neither touches the other's
-// state. Whoever lets go of the Job last frees it, so a thread that is abandoned while it blocks
-// cleans up after itself if it ever comes back.
-
-#include <pthread.h>
-#include <stdio.h>
-#include <time.h>
+// Neither side touches the other's Lua state: what goes to and fro is copied. A thread that blocks
+// is left behind.
 
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
-#include <luv/luv.h>
-#include <uv.h>
 
 #include "host.h"
 #include "modules.h"
+#include "request_thread.h"
 #include "work_copy.h"
 
 #define THREAD_TYPE "host.work.Thread"
-#define STACK_BYTES (2 * 1024 * 1024)
-#define JOIN_MS 100
-
-typedef enum JobState { JOB_IDLE, JOB_ASKED, JOB_RUNNING, JOB_DONE } JobState;
 
 typedef struct Job {
-  pthread_mutex_t lock;
-  pthread_cond_t changed;
-  int holders;       // the loop's side and the thread
-  bool closed;       // the loop's side is gone
-  JobState state;    // one request at a time
-  uv_async_t *async; // borrowed from Thread; NULL once closed
+  lua_State *L;      // owned by the thread; NULL when there was no memory for it
   char *path;        // owned
   char *cpath;       // owned
   ByteBuffer asked;  // module, function and arguments
@@ -43,29 +28,19 @@ typedef struct Job {
 } Job;
 
 typedef struct Thread {
-  lua_State *L;      // borrowed; the main state
-  Job *job;          // held; NULL once closed
-  uv_async_t *async; // owned; freed in its close callback
-  pthread_t id;
-  int on_done; // reference
+  RequestThread thread;
+  Job *job; // of the thread; NULL once closed
 } Thread;
 
 // --- The thread's side ------------------------------------------------------------------------
 
-static void job_release(Job *job)
+static void job_free(void *arg)
 {
-  pthread_mutex_lock(&job->lock);
-  int left = --job->holders;
-  pthread_mutex_unlock(&job->lock);
-  if (left > 0) {
-    return;
-  }
+  Job *job = arg;
   byte_buffer_free(&job->asked);
   byte_buffer_free(&job->answer);
   free(job->path);
   free(job->cpath);
-  pthread_cond_destroy(&job->changed);
-  pthread_mutex_destroy(&job->lock);
   free(job);
 }
 
@@ -103,9 +78,14 @@ static void put_error(Job *job, lua_State *L)
   work_copy_out(L, top, top, &job->answer, unused, sizeof(unused));
 }
 
-static void serve(lua_State *L, Job *job)
+static void serve(void *arg)
 {
+  Job *job = arg;
+  lua_State *L = job->L;
   char error[160];
+  if (!L) {
+    return;
+  }
   lua_settop(L, 0);
   byte_buffer_clear(&job->answer);
   lua_pushcfunction(L, run_request);
@@ -119,21 +99,6 @@ static void serve(lua_State *L, Job *job)
     put_error(job, L);
   }
   lua_settop(L, 0);
-}
-
-// Waits for a request. False when there will be none.
-static bool next_request(Job *job)
-{
-  pthread_mutex_lock(&job->lock);
-  while (job->state != JOB_ASKED && !job->closed) {
-    pthread_cond_wait(&job->changed, &job->lock);
-  }
-  bool more = !job->closed;
-  if (more) {
-    job->state = JOB_RUNNING;
-  }
-  pthread_mutex_unlock(&job->lock);
-  return more;
 }
 
 // C libraries stay loaded when the state closes: what they keep per process or thread, and the
@@ -162,113 +127,56 @@ static int prepare(lua_State *L)
   return 0;
 }
 
-static void *thread_main(void *arg)
+static void begin(void *arg)
 {
   Job *job = arg;
-  lua_State *L = luaL_newstate();
-  bool ready = L && lua_cpcall(L, prepare, job) == 0;
-  while (next_request(job)) {
-    if (ready) {
-      serve(L, job);
-    }
-    pthread_mutex_lock(&job->lock);
-    job->state = JOB_DONE;
-    if (job->async) {
-      uv_async_send(job->async);
-    }
-    pthread_mutex_unlock(&job->lock);
+  job->L = luaL_newstate();
+  if (job->L && lua_cpcall(job->L, prepare, job) != 0) {
+    lua_close(job->L);
+    job->L = NULL;
   }
-  if (L) {
-    lua_close(L);
-  }
-  job_release(job);
-  return NULL;
 }
+
+static void end(void *arg)
+{
+  Job *job = arg;
+  if (job->L) {
+    lua_close(job->L);
+  }
+}
+
+static const RequestKind kind = {
+    .stack_bytes = 2 * 1024 * 1024,
+    .join_ms = 100,
+    // No signal is blocked: a program that the library starts would inherit that.
+    .begin = begin,
+    .serve = serve,
+    .end = end,
+    .free = job_free,
+};
 
 // --- The loop's side --------------------------------------------------------------------------
 
-static void on_closed(uv_handle_t *handle)
-{
-  free(handle);
-}
-
-static void on_done(uv_async_t *async)
-{
-  Thread *t = async->data;
-  pthread_mutex_lock(&t->job->lock);
-  bool done = t->job->state == JOB_DONE;
-  pthread_mutex_unlock(&t->job->lock);
-  if (done) {
-    host_push_ref(t->L, t->on_done);
-    host_call(t->L, 0, 0);
-  }
-}
-
-// Joins a thread that has nothing to do; one that still runs is left to itself.
-static void thread_end(Thread *t)
-{
-  struct timespec until;
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_nsec += JOIN_MS * 1000000L;
-  until.tv_sec += until.tv_nsec / 1000000000L;
-  until.tv_nsec %= 1000000000L;
-  if (pthread_clockjoin_np(t->id, NULL, CLOCK_MONOTONIC, &until) != 0) {
-    pthread_detach(t->id);
-  }
-}
-
 static void thread_close(Thread *t)
 {
-  Job *job = t->job;
-  if (!job) {
-    return;
-  }
   t->job = NULL;
-  pthread_mutex_lock(&job->lock);
-  job->closed = true;
-  job->async = NULL;
-  bool runs = job->state == JOB_RUNNING;
-  pthread_cond_signal(&job->changed);
-  pthread_mutex_unlock(&job->lock);
-  if (runs) {
-    pthread_detach(t->id);
-  } else {
-    thread_end(t);
-  }
-  job_release(job);
-  uv_close((uv_handle_t *)t->async, on_closed);
-  host_unref(t->L, &t->on_done);
+  request_thread_close(&t->thread);
 }
 
-static Job *job_new(const char *path, const char *cpath, uv_async_t *async)
+// NULL when there is no memory.
+static Job *job_new(const char *path, const char *cpath)
 {
   Job *job = calloc(1, sizeof(*job));
   if (!job) {
     return NULL;
   }
-  pthread_mutex_init(&job->lock, NULL);
-  pthread_cond_init(&job->changed, NULL);
-  job->holders = 2;
-  job->async = async;
   job->path = strdup(path);
   job->cpath = strdup(cpath);
-  if (job->path && job->cpath) {
-    return job;
+  if (!job->path || !job->cpath) {
+    job_free(job);
+    return NULL;
   }
-  job->holders = 1;
-  job_release(job);
-  return NULL;
-}
-
-// No signal is blocked: a program that the library starts would inherit that and ignore SIGTERM.
-static int thread_start(Thread *t)
-{
-  pthread_attr_t attr;
-  pthread_attr_init(&attr);
-  pthread_attr_setstacksize(&attr, STACK_BYTES);
-  int err = pthread_create(&t->id, &attr, thread_main, t->job);
-  pthread_attr_destroy(&attr);
-  return err;
+  return job;
 }
 
 static Thread *check_open(lua_State *L)
@@ -287,32 +195,18 @@ static int l_open(lua_State *L)
   lua_settop(L, 3);
 
   Thread *t = lua_newuserdata(L, sizeof(*t));
-  *t = (Thread){.L = luv_state(L), .on_done = LUA_NOREF};
+  *t = (Thread){0};
   luaL_getmetatable(L, THREAD_TYPE);
   lua_setmetatable(L, -2);
   lua_insert(L, 3);
-  t->on_done = host_ref(L);
+  request_thread_set_on_done(L, &t->thread);
 
-  t->async = malloc(sizeof(*t->async));
-  t->job = t->async ? job_new(path, cpath, t->async) : NULL;
-  int err = t->job ? uv_async_init(luv_loop(L), t->async, on_done) : UV_ENOMEM;
+  t->job = job_new(path, cpath);
+  int err = request_thread_start(&t->thread, &kind, t->job);
   if (err == 0) {
-    uv_unref((uv_handle_t *)t->async);
-    t->async->data = t;
-    err = -thread_start(t);
-    if (err == 0) {
-      return 1;
-    }
-    uv_close((uv_handle_t *)t->async, on_closed);
-  } else {
-    free(t->async);
+    return 1;
   }
-  if (t->job) {
-    t->job->holders = 1;
-    job_release(t->job);
-    t->job = NULL;
-  }
-  host_unref(L, &t->on_done);
+  t->job = NULL;
   return host_fail(L, err);
 }
 
@@ -324,21 +218,14 @@ static int l_start(lua_State *L)
   Job *job = t->job;
   luaL_checkstring(L, 2);
   luaL_checkstring(L, 3);
-  pthread_mutex_lock(&job->lock);
-  bool idle = job->state == JOB_IDLE;
-  pthread_mutex_unlock(&job->lock);
-  luaL_argcheck(L, idle, 1, "a call is running");
+  luaL_argcheck(L, request_thread_is_idle(&t->thread), 1, "a call is running");
 
-  // The thread reads `asked` only once the state says so.
   char error[160];
   byte_buffer_clear(&job->asked);
   if (!work_copy_out(L, 2, lua_gettop(L), &job->asked, error, sizeof(error))) {
     return host_failf(L, "EWORK", "arguments: %s", error);
   }
-  pthread_mutex_lock(&job->lock);
-  job->state = JOB_ASKED;
-  pthread_cond_signal(&job->changed);
-  pthread_mutex_unlock(&job->lock);
+  request_thread_ask(&t->thread);
   lua_pushboolean(L, 1);
   return 1;
 }
@@ -348,13 +235,7 @@ static int l_start(lua_State *L)
 static int l_take(lua_State *L)
 {
   Thread *t = check_open(L);
-  pthread_mutex_lock(&t->job->lock);
-  bool done = t->job->state == JOB_DONE;
-  if (done) {
-    t->job->state = JOB_IDLE;
-  }
-  pthread_mutex_unlock(&t->job->lock);
-  luaL_argcheck(L, done, 1, "no call is done");
+  luaL_argcheck(L, request_thread_take(&t->thread), 1, "no call is done");
   lua_settop(L, 1);
   lua_pushboolean(L, t->job->ok);
   return 1 + work_copy_in(L, t->job->answer.data, t->job->answer.len);
