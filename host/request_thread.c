@@ -8,6 +8,7 @@
 #include <luv/luv.h>
 
 #include "host.h"
+#include "quiet_thread.h"
 
 typedef enum RequestState {
   REQUEST_NONE,
@@ -129,10 +130,13 @@ static RequestShared *shared_new(const RequestKind *kind, void *job, uv_async_t 
 
 static int thread_create(RequestThread *t)
 {
+  const RequestKind *kind = t->shared->kind;
+  int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) =
+      kind->takes_signals ? pthread_create : quiet_thread_create;
   pthread_attr_t attr;
   pthread_attr_init(&attr);
-  pthread_attr_setstacksize(&attr, t->shared->kind->stack_bytes);
-  int err = pthread_create(&t->id, &attr, thread_main, t->shared);
+  pthread_attr_setstacksize(&attr, kind->stack_bytes);
+  int err = create(&t->id, &attr, thread_main, t->shared);
   pthread_attr_destroy(&attr);
   return -err;
 }

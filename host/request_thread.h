@@ -17,6 +17,7 @@
 typedef struct RequestKind {
   size_t stack_bytes;
   long join_ms;             // what its end may take when nothing runs; after that it is left behind
+  bool takes_signals;       // it starts programs, which would inherit what it blocks
   void (*begin)(void *job); // in the thread, first; NULL: nothing to do
   void (*serve)(void *job); // in the thread, for each request
   void (*end)(void *job);   // in the thread, last

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "quiet_thread.h"
+
 #define STACK_BYTES ((size_t)1024 * 1024)
 #define MAX_KEPT 64 // beyond that, answers that are not good any more are forgotten
 
@@ -82,7 +84,7 @@ static int start_thread(Lookup *lookup)
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, STACK_BYTES);
-  int status = pthread_create(&id, &attributes, look_up, lookup);
+  int status = quiet_thread_create(&id, &attributes, look_up, lookup);
   pthread_attr_destroy(&attributes);
   return status;
 }

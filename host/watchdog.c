@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "modules.h"
+#include "quiet_thread.h"
 
 #define MAX_DEPTH 16
 #define LABEL_SIZE 256
@@ -142,7 +143,7 @@ static void start(void)
   pthread_getcpuclockid(pthread_self(), &dog.main_cpu);
   snprintf(dog.main_stat, sizeof(dog.main_stat), "/proc/self/task/%ld/stat", syscall(SYS_gettid));
   dog.stop = false;
-  dog.running = pthread_create(&dog.thread, NULL, watch, NULL) == 0;
+  dog.running = quiet_thread_create(&dog.thread, NULL, watch, NULL) == 0;
 }
 
 static int stop(lua_State *L)

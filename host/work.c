@@ -148,7 +148,8 @@ static void end(void *arg)
 static const RequestKind kind = {
     .stack_bytes = 2 * 1024 * 1024,
     .join_ms = 100,
-    // No signal is blocked: a program that the library starts would inherit that.
+    // A program that the library starts would inherit what is blocked and ignore SIGTERM.
+    .takes_signals = true,
     .begin = begin,
     .serve = serve,
     .end = end,

@@ -19,6 +19,13 @@ local function helper(worker, fn_name, args, timeout)
   return worker:call("work_helper", fn_name, args, { timeout = timeout or 15 })
 end
 
+local function blocked_signals(status_path)
+  local file = assert(io.open(status_path))
+  local text = file:read("*a")
+  file:close()
+  return assert(text:match("\nSigBlk:%s*(%x+)\n"))
+end
+
 describe("work.call", function()
   it("keeps the module's state from call to call", with_worker(function(worker)
     assert.are.equal(1, helper(worker, "count"))
@@ -100,6 +107,12 @@ describe("work.call", function()
     for i, task in ipairs(tasks) do
       assert.are.same({ true, i }, { task:join() })
     end
+  end))
+
+  it("blocks no signal for the programs that a library starts", with_worker(function(worker)
+    local path = tree.make({}) .. "/status"
+    assert.is_nil((select(2, helper(worker, "program_status", { path }))))
+    assert.are.equal(blocked_signals("/proc/self/status"), blocked_signals(path))
   end))
 
   it("replaces a thread that does not come back, four times", with_worker(function(worker)

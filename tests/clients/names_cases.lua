@@ -10,6 +10,7 @@ local clients = require("runtime.clients")
 local http = require("runtime.http")
 local name_server = require("support.name_server")
 local support = require("support")
+local threads_of = require("support.threads")
 local tree = require("support.tree")
 local turns = require("support.turns")
 local uv = require("luv")
@@ -276,6 +277,15 @@ M["keeps no host from ending, while a request waits for it and afterwards"] = fu
   assert(event.metadata.kind == "timeout" and event.metadata.retryable)
   failed:wait_for("watcher.wait", nil, BLOCKED_MS)
   figure("one whose lookup still runs ends after %.0f ms", stops(failed))
+end
+
+M["is asked by threads that no signal reaches"] = function()
+  local server = name_server.start(silent)
+  local waits = start_host(60000)
+  is_asked(server)
+  -- The resolver's and the watchdog's; there is no store.
+  threads_of.wait_for(waits.pid, 2, 0)
+  stops(waits)
 end
 
 M["keeps no host from ending that looks for a node"] = function()

@@ -15,6 +15,7 @@ describe("a name server", function()
     "that knows no such name, or nothing at all, fails at once",
     "that gives two addresses of which the first is a black hole leads to the second",
     "keeps no host from ending, while a request waits for it and afterwards",
+    "is asked by threads that no signal reaches",
     "keeps no host from ending that looks for a node",
   }) do
     it(name, support.async(function()

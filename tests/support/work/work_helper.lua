@@ -1,7 +1,13 @@
 -- Run in a worker's thread by tests/work_spec.lua.
 
 local ffi = require("ffi")
-ffi.cdef("unsigned int sleep(unsigned int seconds); int getpid(void);")
+ffi.cdef([[
+  unsigned int sleep(unsigned int seconds);
+  int getpid(void);
+  int posix_spawnp(int *pid, const char *file, const void *actions, const void *attributes,
+    const char *const *argv, char *const *env);
+  int waitpid(int pid, int *status, int options);
+]])
 
 local M = {}
 local calls = 0
@@ -30,6 +36,14 @@ end
 function M.block(seconds)
   ffi.C.sleep(seconds)
   return "awake"
+end
+
+-- Has a program write what the system knows of it. Without a shell, which unblocks signals.
+function M.program_status(path)
+  local pid = ffi.new("int[1]")
+  local argv = ffi.new("const char *[4]", { "cp", "/proc/self/status", path })
+  assert(ffi.C.posix_spawnp(pid, "cp", nil, nil, argv, nil) == 0)
+  assert(ffi.C.waitpid(pid[0], nil, 0) == pid[0])
 end
 
 function M.search_path()
