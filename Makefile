@@ -41,7 +41,8 @@ LUA      := $(sort $(wildcard runtime/*.lua runtime/*/*.lua domains/*.lua domain
 # The sandbox's worker is a program of its own, embedded in the host. Always static, without the
 # loader, and without sanitizers, whose memory would not fit its limits.
 WORKER_C     := $(wildcard host/worker/*.c)
-WORKER_O     := $(WORKER_C:host/worker/%.c=$(B)/worker/%.o) $(B)/worker/codec.o
+CODEC_C      := $(wildcard host/codec_*.c)
+WORKER_O     := $(WORKER_C:host/worker/%.c=$(B)/worker/%.o) $(CODEC_C:host/%.c=$(B)/worker/%.o)
 WORKER_FLAGS := -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 WORKER_LINK  := -static-pie -s -Wl,-z,relro,-z,now \
   -Wl,--wrap=dlopen,--wrap=dlsym,--wrap=dlclose,--wrap=dlerror
@@ -79,7 +80,7 @@ $(B)/obj/embedded.o: $(B)/obj/embedded.c $(LUA)
 $(B)/beamlens-worker: $(WORKER_O)
 	$(CC) $(WORKER_FLAGS) $(WORKER_LINK) -o $@ $^ $(LIBDIR)/libluajit-5.1.a -lseccomp -lm
 
-$(B)/worker/codec.o: host/codec.c Makefile
+$(B)/worker/codec_%.o: host/codec_%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(WORKER_FLAGS) $(WARN) $(HARDEN) $(WERROR) -MMD -MP -c -o $@ $<
 
@@ -88,7 +89,8 @@ $(B)/worker/%.o: host/worker/%.c Makefile
 	$(CC) $(CPPFLAGS) $(WORKER_FLAGS) $(WARN) $(HARDEN) $(WERROR) -MMD -MP -c -o $@ $<
 
 # The worker with a way to try its jail from inside, beside a host of its own, for the specs.
-PROBE_O := $(WORKER_C:host/worker/%.c=$(B)/probe/%.o) $(B)/probe/codec.o $(B)/probe/probe.o
+PROBE_O := $(WORKER_C:host/worker/%.c=$(B)/probe/%.o) $(CODEC_C:host/%.c=$(B)/probe/%.o) \
+  $(B)/probe/probe.o
 
 $(B)/probe/beamlens-worker: $(PROBE_O) $(B)/beamlens
 	$(CC) $(WORKER_FLAGS) $(WORKER_LINK) -o $@ $(PROBE_O) $(LIBDIR)/libluajit-5.1.a -lseccomp -lm
@@ -100,7 +102,7 @@ PROBE_CC = @mkdir -p $(@D); $(CC) -DWORKER_PROBE $(CPPFLAGS) $(WORKER_FLAGS) $(W
 $(B)/probe/%.o: host/worker/%.c Makefile
 	$(PROBE_CC)
 
-$(B)/probe/codec.o: host/codec.c Makefile
+$(B)/probe/codec_%.o: host/codec_%.c Makefile
 	$(PROBE_CC)
 
 $(B)/probe/probe.o: tests/support/probe.c Makefile
@@ -109,7 +111,7 @@ $(B)/probe/probe.o: tests/support/probe.c Makefile
 # The worker with ASan, and one more whose pcall is LuaJIT's own, to see that ASan would tell. Both
 # are dynamic and without a jail; LuaJIT is Debian's, built anew with assertions.
 ASAN_DIR     := build/asan-worker
-ASAN_C       := $(filter-out host/worker/jail.c,$(WORKER_C)) host/codec.c tests/support/no_jail.c
+ASAN_C       := $(filter-out host/worker/jail.c,$(WORKER_C)) $(CODEC_C) tests/support/no_jail.c
 ASAN_FLAGS   := -O1 -g -fno-omit-frame-pointer -fsanitize=address -fPIE
 ASAN_BUILD    = $(CC) $(CPPFLAGS) -U_FORTIFY_SOURCE $(ASAN_FLAGS) $(WARN) \
   -DSANITIZER_LOG='"$(CURDIR)/$(@D)/report"' -o $@ $(ASAN_C) $(ASAN_DIR)/luajit/libluajit.a -pie \
