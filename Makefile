@@ -200,6 +200,9 @@ $(B)/%_fuzz: tests/fuzz/%_fuzz.c $(filter-out $(B)/obj/main.o,$(HOST_O)) $(B)/ob
     $(B)/obj/worker_image.o
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
+# Those of streams share a main part.
+$(B)/eventstream_fuzz $(B)/ndjson_fuzz $(B)/sse_fuzz: tests/fuzz/pieces.c
+
 fuzzers: $(FUZZERS)
 
 fuzz:

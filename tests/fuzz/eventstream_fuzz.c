@@ -2,32 +2,19 @@
 // the same. When the first byte is odd, the checksums of what follows it are made right first, so
 // that what lies behind them is reached.
 
-#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <zlib.h>
 
 #include "eventstream_parser.h"
+#include "pieces.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
-typedef struct Digest {
-  uint64_t hash;
-  size_t frames;
-  StreamStatus status;
-} Digest;
-
-static void mix(Digest *d, const char *bytes, size_t len)
-{
-  for (size_t i = 0; i < len; i++) {
-    d->hash = (d->hash ^ (uint8_t)bytes[i]) * 1099511628211ULL;
-  }
-  d->hash = (d->hash ^ 256) * 1099511628211ULL;
-}
-
 static bool on_frame(void *arg, const EventstreamFrame *frame)
 {
-  Digest *d = arg;
+  Digest *digest = arg;
   const char *rest = frame->headers;
   size_t len = frame->headers_len;
   EventstreamHeader header;
@@ -35,37 +22,36 @@ static bool on_frame(void *arg, const EventstreamFrame *frame)
     if (!eventstream_next_header(&rest, &len, &header) || header.name_len == 0) {
       abort();
     }
-    mix(d, header.name, header.name_len);
-    mix(d, (const char *)&header.number, sizeof(header.number));
-    mix(d, header.bytes, header.len);
+    digest_mix(digest, header.name, header.name_len);
+    digest_mix(digest, (const char *)&header.number, sizeof(header.number));
+    digest_mix(digest, header.bytes, header.len);
   }
   if (rest != frame->payload) {
     abort();
   }
-  mix(d, frame->payload, frame->payload_len);
-  d->frames++;
+  digest_mix(digest, frame->payload, frame->payload_len);
+  digest->items++;
   return true;
 }
 
-// Feeds pieces of `step` bytes; each piece is a copy, so that a read past its end is seen.
-static Digest parse(const uint8_t *bytes, size_t len, size_t step)
+static void init(void *parser, Digest *digest)
 {
-  Digest d = {14695981039346656037ULL, 0, STREAM_OK};
-  EventstreamParser p;
-  eventstream_init(&p, on_frame, &d);
-  for (size_t i = 0; i < len; i += step) {
-    size_t n = len - i < step ? len - i : step;
-    char *piece = malloc(n);
-    if (!piece) {
-      abort();
-    }
-    memcpy(piece, bytes + i, n);
-    eventstream_feed(&p, piece, n);
-    free(piece);
-  }
-  d.status = eventstream_finish(&p);
-  eventstream_close(&p);
-  return d;
+  eventstream_init(parser, on_frame, digest);
+}
+
+static StreamStatus feed(void *parser, const char *bytes, size_t len)
+{
+  return eventstream_feed(parser, bytes, len);
+}
+
+static StreamStatus finish(void *parser)
+{
+  return eventstream_finish(parser);
+}
+
+static void close_parser(void *parser)
+{
+  eventstream_close(parser);
 }
 
 static void write_u32(uint8_t *at, size_t n)
@@ -91,21 +77,9 @@ static void repair(uint8_t *bytes, size_t len)
   }
 }
 
-static void check(const uint8_t *bytes, size_t len, size_t step)
-{
-  Digest whole = parse(bytes, len, len ? len : 1);
-  Digest cut = parse(bytes, len, step);
-  Digest single = parse(bytes, len, 1);
-  if (whole.hash != cut.hash || whole.hash != single.hash || whole.frames != cut.frames) {
-    abort();
-  }
-  if (whole.status != cut.status || whole.status != single.status) {
-    abort();
-  }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
+  static const PiecesParser parser = {sizeof(EventstreamParser), init, feed, finish, close_parser};
   if (len == 0) {
     return 0;
   }
@@ -118,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
   if (bytes[0] & 1) {
     repair(copy + 1, len - 1);
   }
-  check(copy + 1, len - 1, step);
+  pieces_check(&parser, copy + 1, len - 1, step);
   free(copy);
   return 0;
 }
