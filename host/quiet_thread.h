@@ -7,7 +7,8 @@
 
 // As pthread_create(), but the thread blocks every signal save those of its own faults, so that the
 // handlers run in the main thread. Not for a thread that starts programs: they inherit what it
-// blocks.
+// blocks. The threads of libuv's pool, which a recording is written with, are not made here and
+// block nothing.
 int quiet_thread_create(pthread_t *id, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
 
 #endif

@@ -32,7 +32,7 @@ local function ends(b)
 end
 
 describe("signals to the host", function()
-  it("reach its main thread alone", support.async(function()
+  it("reach none of the threads of its store and its watchdog", support.async(function()
     local b = start("1")
     b:wait_for("watcher.wait", nil, 60000)
     threads.wait_for(b.pid, 2, 0)
