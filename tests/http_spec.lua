@@ -153,7 +153,7 @@ describe("http.request", function()
   it("may be called again from its own callback", with_server({
     replies = { ok_body("1"), ok_body("2") },
   }, function(server)
-    local answer = async.await(5000, function(done)
+    local answer = async.await(support.patience_ms(), function(done)
       native.request({ url = server.url }, function()
         native.request({ url = server.url }, done)
       end)

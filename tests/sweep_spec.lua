@@ -62,7 +62,7 @@ describe("the sweep", function()
     local n = node.start({ name = "sweep1" })
     n:eval("fl:selective(stuck_one, 20000), fl:procs(40).")
     local ctx = beam.attach(n)
-    local pass = assert(ctx.sweep:wait(10000))
+    local pass = assert(ctx.sweep:wait(support.patience_ms()))
     assert.are.equal(0, pass.processes.skipped)
         local count = n:number("erlang:system_info(process_count).")
     local total = pass.processes.total
@@ -93,7 +93,7 @@ describe("the sweep", function()
       fl:calling({shop_db, init, 1}, 2000), fl:calling(nonsense, 2000),
       fl:procs(1), timer:sleep(100).]])
     local ctx = beam.attach(n)
-    local pass = assert(ctx.sweep:wait(10000))
+    local pass = assert(ctx.sweep:wait(support.patience_ms()))
     for _, name in ipairs({ "Shop.Orders", "ü?€", "import of monday", "{Shop.Cart,7}", "cart",
       '"text"', "bad \239\191\189\239\191\189", "Shop.Stock.init/1", "shop_db:init/1",
       "proc_lib:init_p/3", "erlang:apply/2", "init" }) do
@@ -113,7 +113,7 @@ describe("the sweep", function()
     n:eval("fl:procs(300), fl:slow_consumer(slow_one, 1000, 10), fl:spin(busy_one).")
     -- As on a large node: rates of candidates only.
     local ctx = beam.attach(n, { small = 10 })
-    local pass = assert(ctx.sweep:wait(10000))
+    local pass = assert(ctx.sweep:wait(support.patience_ms()))
     local slow = row_of(pass, "slow_one")
     assert.is_true(slow.message_queue_per_s > 700 and slow.message_queue_per_s < 1300,
       slow.message_queue_per_s)
@@ -131,7 +131,7 @@ describe("the sweep", function()
         receive never -> ok end end) || _ <- lists:seq(1, 120)], timer:sleep(300),
       fl:spin(), process_flag(priority, high).]])
     local ctx = beam.attach(n, { small = 10 })
-    local pass = assert(ctx.sweep:wait(10000))
+    local pass = assert(ctx.sweep:wait(support.patience_ms()))
     local row = pass.processes.rows[pass.processes.top.reductions_per_s[1]]
     assert.are.equal("fl:loop/0", row.current_function)
   end))
@@ -224,7 +224,7 @@ describe("the sweep", function()
     local n = node.start({ name = "sweep1" })
     local ctx = beam.attach(n, { gap_ms = 10, min_interval_ms = 50 })
     ctx.sweep:start()
-    local first = assert(ctx.sweep:wait(10000))
+    local first = assert(ctx.sweep:wait(support.patience_ms()))
     -- A pass that took long on a busy machine is followed by a long pause.
     support.wait_until(function()
       return ctx.sweep:latest() ~= first
@@ -238,9 +238,9 @@ describe("the sweep", function()
       return ctx.target:status().status == "down"
     end)
     node.start({ name = "sweep1" })
-    assert(ctx.target:wait_up(10000))
+    assert(ctx.target:wait_up(support.patience_ms()))
     assert.are_not.equal(last, ctx.sweep:latest())
-    assert(ctx.sweep:wait(10000))
+    assert(ctx.sweep:wait(support.patience_ms()))
   end, 60))
 
   it("finds who is busy on a saturated node, however little of it can be looked at",

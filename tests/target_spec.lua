@@ -298,7 +298,7 @@ describe("a target", function()
       return n:eval("nodes(hidden).") == "[]"
     end)
     t:start()
-    assert(t:wait_up(5000))
+    assert(t:wait_up(support.patience_ms()))
     assert.are.equal(3, t:eval("1 + 2."))
     assert.are.equal("", n:log())
   end))
@@ -312,7 +312,7 @@ describe("a target", function()
 
     local third = targets.start(n, { own_name = "beamlens2@localhost",
       backoff_ms = { first = 50, max = 50 } })
-    local ok, err, code = third:wait_up(5000)
+    local ok, err, code = third:wait_up(support.patience_ms())
     assert.are.same({ nil, "EALIVE" }, { ok, code })
     assert.matches("^EALIVE: ", err)
     assert.are.equal("refused", third:status().status)

@@ -25,7 +25,7 @@ function M.attach(n, opts)
   support.on_cleanup(function()
     t:stop()
   end)
-  assert(t:wait_up(10000))
+  assert(t:wait_up(support.patience_ms()))
   local sweep_opts = { target = t, clock = system }
   for key, value in pairs(opts or {}) do
     sweep_opts[key] = value

@@ -87,7 +87,7 @@ end
 ---@async
 function M.attach(n, opts)
   local t, told = M.start(n, opts)
-  assert(t:wait_up(10000))
+  assert(t:wait_up(support.patience_ms()))
   return t, told
 end
 
