@@ -14,7 +14,7 @@ local M = {}
 ---@return string? code
 function M.connect(opts)
   local conn, up
-  local all = { own_name = "beamlens1@localhost" }
+  local all = { own_name = "beamlens1@localhost", timeout_ms = support.patience_ms() }
   for key, value in pairs(opts) do
     all[key] = value
   end
