@@ -381,7 +381,7 @@ describe("a target on a bare node", function()
 
   it("goes on with plain calls while code_server does not answer", support.async(function()
     local n = node.start({ name = "target2", control = false, args = { "-s", "bare", "suspend" } })
-    local t, told = targets.attach(n)
+    local t, told = targets.attach(n, nil, true)
     assert.are.same({}, told.events[1].metadata.loaded)
     assert.is_false(t:status().info.eval)
     assert.is_true(t:call("erlang", "memory", {}) ~= nil)

@@ -53,7 +53,7 @@ describe("a node whose code_server does not answer", function()
 
   it("before the attach comes up, and counters go on as plain calls", support.async(function()
     local n = node.start({ name = "sick1", control = false, args = { "-s", "bare", "suspend" } })
-    local ctx = beam.attach(n, ALL_PARTS)
+    local ctx = beam.attach(n, ALL_PARTS, true)
     local status = ctx.target:status()
     assert.are.equal("up", status.status)
     assert.is_false(status.info.eval)
@@ -89,7 +89,7 @@ describe("a node whose code_server does not answer", function()
 
   it("and then does says so, and all is as ever", support.async(function()
     local n = node.start({ name = "sick1", control = false, args = { "-s", "bare", "suspend" } })
-    local ctx = beam.attach(n, ALL_PARTS)
+    local ctx = beam.attach(n, ALL_PARTS, true)
     local d = beam.domain("beam")
     ctx.target.evaluator.refusal.until_ms = 0 -- the pause before it is looked at again is over
     assert.is_false(assert(d:snapshot(ctx)).code_server_answers)
