@@ -171,7 +171,8 @@ describe("a target", function()
     local sum, tasks = 0, {}
     for i = 1, 1000 do
       tasks[i] = async.spawn(function()
-        local value = assert(t:eval("lists:sum([X || X <- lists:seq(1, N)]).", { N = i }))
+        local value = assert(t:eval("lists:sum([X || X <- lists:seq(1, N)]).", { N = i },
+          { timeout = "5m" }))
         sum = sum + value
       end)
     end
