@@ -33,7 +33,7 @@ describe("a target", function()
     assert.are.equal(1, #told.events)
     assert.are.same({ "beamlens.node.up", "target1@localhost", "beamlens1@localhost" },
       { up.name, up.metadata.node, up.metadata.own_name })
-    assert.is_true(up.measurements.duration > 0 and up.measurements.duration < 2000)
+    assert.is_true(up.measurements.duration > 0 and up.measurements.duration < 300000)
     assert.are.equal("table", type(up.metadata.loaded))
   end))
 
@@ -82,13 +82,14 @@ describe("a target", function()
     for _, body in ipairs({ "binary:copy(<<0>>, N)", "[binary:copy(<<0>>, 1000) || "
       .. "_ <- lists:seq(1, N div 1000)]", "{rand:bytes(1000), lists:seq(1, N)}" }) do
       local took = received(function()
-        local value, _, code = t:eval(body .. ".", { N = 17000000 }, { timeout = "20s",
+        local value, _, code = t:eval(body .. ".", { N = 17000000 }, { timeout = "5m",
           max_heap_words = 1e8 })
         assert.are.same({ nil, "ETOOBIG" }, { value, code })
       end)
       assert.is_true(took < 50000, took)
     end
-    assert.are.equal(16000000, #assert(t:eval("binary:copy(<<0>>, N).", { N = 16000000 })))
+    assert.are.equal(16000000, #assert(t:eval("binary:copy(<<0>>, N).", { N = 16000000 },
+      { timeout = "5m" })))
   end))
 
   it("evaluates a long source as a short one", support.async(function()
