@@ -13,6 +13,7 @@
 -- `env PATH=/opt/otp-28/bin:$PATH` or `tests/nodes/in-root build/otp/trixie`.
 
 local async = require("runtime.async")
+local dist = require("host.dist")
 local support = require("support")
 local uv = require("luv")
 
@@ -151,6 +152,23 @@ function M.stop_epmd()
   end
 end
 
+-- Whether epmd still knows a node of this name: it sees the end of one somewhat later than we do,
+-- and until then no other gets the name.
+local function is_registered(name)
+  local list = async.await(support.patience_ms(), function(done)
+    local request = dist.epmd_names("127.0.0.1", epmd_port, done)
+    return function()
+      request:cancel()
+    end
+  end)
+  for _, entry in ipairs(assert(list)) do
+    if entry.name == name then
+      return true
+    end
+  end
+  return false
+end
+
 local function environment(extra)
   local env = { "ERL_EPMD_PORT=" .. epmd_port, "ERL_CRASH_DUMP_SECONDS=0" }
   for _, name in ipairs({ "PATH", "HOME", "LANG" }) do
@@ -246,6 +264,9 @@ end
 function M.start(opts)
   compile()
   M.start_epmd()
+  support.wait_until(function()
+    return not is_registered(opts.name)
+  end, nil, "the name to be free: " .. opts.name)
   started = started + 1
   local self = setmetatable({
     name = opts.name .. "@" .. (opts.host or "localhost"),
