@@ -317,6 +317,10 @@ local process = {}
 ---@param status integer
 function process.exit(status) end
 
+--- From now on SIGINT and SIGTERM end the process like `exit`, whatever the loop is held by.
+---@param status integer
+function process.exit_at_signal(status) end
+
 --- The effective user id of this process.
 ---@return integer
 function process.uid() end

@@ -1,5 +1,5 @@
 // process.c: host.process, what a service is to the system: who is at the other end of a Unix
-// socket, and messages to the service manager. libuv has neither.
+// socket, messages to the service manager, and an end that waits for nothing. libuv has none of it.
 //
 //   if process.peer_uid(pipe:fileno()) == process.uid() then … end
 //   assert(process.notify("/run/systemd/notify", "READY=1"))
@@ -7,6 +7,7 @@
 #include "host.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -89,8 +90,30 @@ static int l_exit(lua_State *L)
   _exit(luaL_checkint(L, 1));
 }
 
+static volatile sig_atomic_t status_at_signal;
+
+static void on_last_signal(int signal)
+{
+  (void)signal;
+  _exit(status_at_signal);
+}
+
+// exit_at_signal(status)
+// From now on SIGINT and SIGTERM end the process like exit(), whatever the loop is held by.
+static int l_exit_at_signal(lua_State *L)
+{
+  status_at_signal = luaL_checkint(L, 1);
+  struct sigaction action = {.sa_handler = on_last_signal};
+  sigfillset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+  return 0;
+}
+
 static const luaL_Reg functions[] = {
-    {"exit", l_exit}, {"uid", l_uid}, {"peer_uid", l_peer_uid}, {"notify", l_notify}, {NULL, NULL},
+    {"exit", l_exit},     {"exit_at_signal", l_exit_at_signal},
+    {"uid", l_uid},       {"peer_uid", l_peer_uid},
+    {"notify", l_notify}, {NULL, NULL},
 };
 
 int luaopen_host_process(lua_State *L)

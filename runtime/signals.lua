@@ -23,10 +23,12 @@ function M.handle(on)
   end
   for _, name in ipairs({ "sigint", "sigterm" }) do
     handle(name, function()
+      -- The second one may have come with the first, and else may find the loop held.
       if is_stopping then
         process.exit(SECOND_STATUS)
       end
       is_stopping = true
+      process.exit_at_signal(SECOND_STATUS)
       on.stop(name)
     end)
   end

@@ -31,7 +31,7 @@ local function host(n, source, opts)
   function t.wait(event, node_name, timeout_ms)
     return support.wait_until(function()
       return t.all(event, node_name)[1]
-    end, timeout_ms or 15000, event)
+    end, timeout_ms, event)
   end
   local policies, errors = policy.parse(source, "watchers/spec.lua", { env = function() end })
   assert(policies, table.concat(errors or {}, "\n"))
@@ -149,7 +149,7 @@ describe("the running host", function()
         { name = "beam", domain = "beam", node = { "cluster:%s", "%s" }, sample = "1s",
           rules = { node_down = { hold = "1s" } } },
         { name = "own", domain = "beam", node = "%s" },
-      }]]):format(a.name, a.name, a.name))
+      }]]):format(a.name, a.name, a.name), { cluster = { ask_ms = 200, leave_ms = math.huge } })
       assert.equal(2, #t.app.units)
       t.wait("sampler.sample", b.name)
       assert.equal(1, #t.all("node.joined"))
@@ -166,11 +166,15 @@ describe("the running host", function()
         { __mode = "v" })
       b:eval("spawn(fun() -> timer:sleep(50), init:stop() end).")
       b:wait_exit()
-      t.wait("node.left", b.name, 20000)
+      support.wait_until(function()
+        return #t.alerts:firing({ node = b.name }) == 2 -- the model's and node_down
+      end, nil, "the node to be down")
+      t.app.cluster.leave_ms = 2000
+      t.wait("node.left", b.name)
       assert.is_nil(t.app.nodes[b.name])
       assert.same({}, t.alerts:firing({ node = b.name }))
       local resolved = t.all("watcher.alert_resolved", b.name)
-      assert.is_true(#resolved >= 2) -- the model's and node_down
+      assert.equal(2, #resolved)
       for _, metadata in ipairs(resolved) do
         assert.equal("left", metadata.alert.resolved_by)
       end

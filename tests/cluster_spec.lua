@@ -42,7 +42,7 @@ local function setup(opts)
   end)
   t.cluster:add(opts.seed.name, t.target(opts.seed.name), true)
   t.cluster:follow(opts.seed.name)
-  assert(t.target(opts.seed.name):wait_up(10000))
+  assert(t.target(opts.seed.name):wait_up(support.patience_ms()))
   --- One round of questions, all of them answered.
   function t.round()
     t.cluster:ask_all()
@@ -79,7 +79,7 @@ describe("a followed cluster", function()
     ping(a, b)
     t.round()
     assert.same({ "cl1b@localhost by cl1a@localhost" }, t.found)
-    assert(t.target(b.name):wait_up(10000))
+    assert(t.target(b.name):wait_up(support.patience_ms()))
 
     -- Known to b alone: the seed is asked not to connect to it.
     local c = node.start({ name = "cl1c", args = { "-connect_all", "false" } })
@@ -99,7 +99,7 @@ describe("a followed cluster", function()
       ping(a, b)
       local t = setup({ seed = a })
       t.round()
-      assert(t.target(b.name):wait_up(10000))
+      assert(t.target(b.name):wait_up(support.patience_ms()))
       t.pass(15)
       assert.same({}, t.left)
 
@@ -119,7 +119,7 @@ describe("a followed cluster", function()
       ping(a, again)
       t.round()
       assert.equal(2, #t.found)
-      assert(t.target(b.name):wait_up(10000))
+      assert(t.target(b.name):wait_up(support.patience_ms()))
     end, 40))
 
   it("keeps a member that is out of reach but registered, or that we cannot judge",
@@ -128,7 +128,7 @@ describe("a followed cluster", function()
       ping(a, b)
       local t = setup({ seed = a })
       t.round()
-      assert(t.target(b.name):wait_up(10000))
+      assert(t.target(b.name):wait_up(support.patience_ms()))
       -- Stopped, the operating system keeps its connections; the seed lets go of it.
       b:kill("sigstop")
       t.target(b.name):stop()
@@ -187,7 +187,7 @@ describe("a followed cluster", function()
     local t = setup({ seed = a })
     t.cluster:add(b.name, t.target(b.name), true)
     t.cluster:follow(b.name)
-    assert(t.target(b.name):wait_up(10000))
+    assert(t.target(b.name):wait_up(support.patience_ms()))
     local asked = 0
     for _, one in pairs(t.targets) do
       local call = one.call

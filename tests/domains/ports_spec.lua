@@ -181,7 +181,8 @@ end)
 describe("the sweep of ports", function()
   it("goes on past a process that answers nobody, and does not count that as work",
     support.async(function()
-      local n = node.start({ name = "ports1" })
+      -- One scheduler for the hog and one for all else, however many cores there are.
+      local n = node.start({ name = "ports1", args = { "+S", "2:2" } })
       local ctx = beam.attach(n, { parts = { "ports" }, patience_ms = 150 })
       local queued = n:bytes("fl_ports:queued(100000).")
       n:eval("fl_ports:stuck_sender(sender, 8192), fl_sick:hog(hog).")

@@ -35,7 +35,7 @@ local function run_probes(codes)
       for _, code in ipairs(assert(json.decode(assert(io.open(%q)):read("*a")))) do
         local outcome = box:exec({ code = code, functions = { "f" }, on_call = function(_, args)
           return true, args[1]
-        end, limits = { callbacks = 3, cpu_ms = 1000, wall_ms = 20000, result_bytes = 1000 } })
+        end, limits = { callbacks = 3, cpu_ms = 1000, wall_ms = 240000, result_bytes = 1000 } })
         local after = box:exec({ code = "return 1 + 1" })
         print(json.encode({ ok = outcome.ok, kind = outcome.kind, value = outcome.value,
           message = outcome.message, after = after.value, starts = box:stats().starts }))

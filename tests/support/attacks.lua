@@ -52,7 +52,7 @@ function M.tight_limits(case)
   if case.expect == "error_time" then
     return { wall_ms = 1500, cpu_ms = 150 }
   end
-  return { wall_ms = 15000, cpu_ms = 1500 }
+  return { wall_ms = 240000, cpu_ms = 1500 }
 end
 
 --- The project's own attacks.

@@ -5,6 +5,7 @@ local domain = require("runtime.domain")
 local support = require("support")
 local sweep = require("runtime.sweep")
 local target = require("runtime.target")
+local targets = require("support.target")
 local telemetry = require("runtime.telemetry")
 
 local M = {}
@@ -13,7 +14,8 @@ local M = {}
 ---@async
 ---@param n table A node of support.node.
 ---@param opts? table Options of the sweep.
-function M.attach(n, opts)
+---@param is_sick? boolean The node cannot evaluate.
+function M.attach(n, opts, is_sick)
   local system = clock.system()
   local t = target.new({
     node = n.name, epmd_port = n.epmd_port, clock = system, telemetry = telemetry.new(),
@@ -25,7 +27,7 @@ function M.attach(n, opts)
   support.on_cleanup(function()
     t:stop()
   end)
-  assert(t:wait_up(10000))
+  targets.await(t, is_sick)
   local sweep_opts = { target = t, clock = system }
   for key, value in pairs(opts or {}) do
     sweep_opts[key] = value

@@ -102,7 +102,7 @@ function M.start(args, opts)
       put_back()
       rerun.check(self, recording, function(replay)
         local process = M.start(replay, { env = opts.env, cwd = opts.cwd, is_cleanup = true })
-        local ok, status = async.pcall(process.wait_exit, process, 15000)
+        local ok, status = async.pcall(process.wait_exit, process)
         if not ok then
           process:kill("sigkill")
           process:wait_exit()
@@ -140,7 +140,7 @@ end
 function Process:wait_exit(timeout_ms)
   support.wait_until(function()
     return self.status and self.stdout_closed
-  end, timeout_ms or 10000, "the end of beamlens; it said: " .. self:stderr())
+  end, timeout_ms, "the end of beamlens; it said: " .. self:stderr())
   return self.status
 end
 
@@ -170,10 +170,11 @@ end
 ---@async
 ---@param name string With or without "beamlens.".
 ---@param predicate? fun(event: table): any
----@param timeout_ms? number Default: 10 000.
+---@param timeout_ms? number See `support.patience_ms`.
 function Process:wait_for(name, predicate, timeout_ms)
   local full = name:find("^beamlens%.") and name or "beamlens." .. name
-  local deadline = async.deadline(timeout_ms or 10000)
+  timeout_ms = support.patience_ms(timeout_ms)
+  local deadline = async.deadline(timeout_ms)
   while true do
     local found = self:all(full, predicate)[1]
     if found then
@@ -186,7 +187,7 @@ function Process:wait_for(name, predicate, timeout_ms)
         tail[#tail + 1] = self.lines[i]:sub(1, 200)
       end
       tail = table.concat(tail, "\n")
-      error(("no %s within %d ms (exit status %s)\n%s\n%s"):format(full, timeout_ms or 10000,
+      error(("no %s within %d ms (exit status %s)\n%s\n%s"):format(full, timeout_ms,
         tostring(self.status), tail, self:stderr()), 2)
     end
     self.changed:wait(left)

@@ -14,12 +14,12 @@ local M = {}
 ---@return string? code
 function M.connect(opts)
   local conn, up
-  local all = { own_name = "beamlens1@localhost" }
+  local all = { own_name = "beamlens1@localhost", timeout_ms = support.patience_ms() }
   for key, value in pairs(opts) do
     all[key] = value
   end
   all.on_down = nil
-  local info, err, code = async.await(15000, function(done)
+  local info, err, code = async.await(support.patience_ms(), function(done)
     conn = dist.connect(all, function(info)
       up = true
       done(info)
@@ -57,7 +57,7 @@ end
 ---@return string? err
 ---@return string? code
 function M.call(conn, mod, fun, args, opts)
-  return async.await(15000, function(done)
+  return async.await(support.patience_ms(), function(done)
     local id = conn:call(mod, fun, args or {}, opts or {}, done)
     return function()
       conn:cancel(id)
@@ -69,7 +69,7 @@ end
 ---@async
 ---@return table<string, integer> Name to port.
 function M.ports(epmd_port)
-  local list = assert(async.await(5000, function(done)
+  local list = assert(async.await(support.patience_ms(), function(done)
     local request = dist.epmd_names("127.0.0.1", epmd_port, done)
     return function()
       request:cancel()

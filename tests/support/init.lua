@@ -6,8 +6,8 @@ local uv = require("luv")
 
 local M = {}
 
--- Bounds for what never ends, on a machine that does much else.
-local CASE_S, PATIENCE_MS, SETTLE_NS = 60, 15000, 5e9
+-- Bounds for what never ends, on a machine that does much else and may stand still for seconds.
+local CASE_S, PATIENCE_MS, SETTLE_NS = 300, 60000, 30e9
 
 local cleanups
 
@@ -46,8 +46,16 @@ local function handles()
   return total, table.concat(names, ", ")
 end
 
---- Wraps the body of an `it`: it runs as a task, within `timeout_s` (default 60), and afterwards no
---- handle, registry reference or error in a callback may be left.
+--- How long to wait for what must come: as long as asked for, and never less than a slow machine
+--- needs. How soon something comes is no matter of patience.
+---@param timeout_ms? number
+---@return number
+function M.patience_ms(timeout_ms)
+  return math.max(timeout_ms or 0, PATIENCE_MS)
+end
+
+--- Wraps the body of an `it`: it runs as a task, within `timeout_s` and never less than 300 s.
+--- Afterwards no handle, registry reference or error in a callback may be left.
 ---@param body async fun()
 ---@param timeout_s? number
 function M.async(body, timeout_s)
@@ -60,7 +68,7 @@ function M.async(body, timeout_s)
     local errors_before = core.callback_errors()
 
     cleanups = {}
-    local ok, err = run_task(body, timeout_s or CASE_S)
+    local ok, err = run_task(body, math.max(timeout_s or 0, CASE_S))
     for _, cleanup in ipairs(cleanups) do
       local cleaned, cleanup_err = run_task(cleanup, CASE_S)
       if ok and not cleaned then
@@ -93,18 +101,19 @@ end
 --- Waits until `condition()` is true, looking after every turn of the loop.
 ---@async
 ---@param condition fun(): any
----@param timeout_ms? number Default: 15000.
+---@param timeout_ms? number See `patience_ms`.
 ---@param what? string For the error.
 ---@return any What the condition returned.
 function M.wait_until(condition, timeout_ms, what)
-  local deadline = async.deadline(timeout_ms or PATIENCE_MS)
+  timeout_ms = M.patience_ms(timeout_ms)
+  local deadline = async.deadline(timeout_ms)
   while true do
     local value = condition()
     if value then
       return value
     end
     if deadline:left_ms() == 0 then
-      error(("waited %d ms for %s"):format(timeout_ms or PATIENCE_MS, what or "a condition"), 2)
+      error(("waited %d ms for %s"):format(timeout_ms, what or "a condition"), 2)
     end
     async.sleep(5)
   end

@@ -13,6 +13,7 @@
 -- `env PATH=/opt/otp-28/bin:$PATH` or `tests/nodes/in-root build/otp/trixie`.
 
 local async = require("runtime.async")
+local dist = require("host.dist")
 local support = require("support")
 local uv = require("luv")
 
@@ -22,17 +23,31 @@ local Node = {}
 local node_mt = { __index = Node }
 
 local CODE_DIR = "build/nodes"
-local LOCK_MS = 120000
+local LOCK_MS = 600000
+-- Below what Linux gives to sockets that ask for none (32768 to 60999).
+local FIRST_PORT, PORTS = 12000, 20000
 local epmd_port
 local started = 0
 
---- A loopback port that was free a moment ago.
-function M.free_port()
+local function is_free(port)
   local tcp = uv.new_tcp()
-  assert(tcp:bind("127.0.0.1", 0))
-  local port = tcp:getsockname().port
+  -- Whether the port is in use is told by listen at the latest.
+  local ok = tcp:bind("127.0.0.1", port) and tcp:listen(1, function() end)
   tcp:close()
-  return port
+  return ok
+end
+
+--- A loopback port that was free a moment ago, and that no connection gets as its own end's: it is
+--- below those that the system gives away.
+function M.free_port()
+  for _ = 1, 100 do
+    local a, b = uv.random(2):byte(1, 2)
+    local port = FIRST_PORT + (a * 256 + b) % PORTS
+    if is_free(port) then
+      return port
+    end
+  end
+  error("no port is free")
 end
 
 --- Runs a program to its end. Returns its exit code and its output.
@@ -41,7 +56,7 @@ function M.run_program(command, args, env)
   local path = support.tmp_path("program-" .. started)
   started = started + 1
   local fd = assert(uv.fs_open(path, "w+", 384))
-  local code = async.await(60000, function(done)
+  local code = async.await(support.patience_ms(), function(done)
     local handle, pid
     handle, pid = uv.spawn(command, { args = args, env = env, stdio = { nil, fd, fd } },
       function(status, signal)
@@ -106,7 +121,13 @@ local function compile()
   alone(compile_stale)
 end
 
---- Starts this run's epmd, once. Returns its port.
+-- The program that makes the daemon ends before the daemon listens, or finds its port taken.
+local function epmd_answers(port)
+  local arguments = { "-port", tostring(port), "-names" }
+  return M.run_program("epmd", arguments) == 0
+end
+
+--- Starts this run's epmd, once, and waits until it answers. Returns its port.
 ---@async
 function M.start_epmd()
   if not epmd_port then
@@ -114,6 +135,9 @@ function M.start_epmd()
     local code, text = M.run_program("epmd",
       { "-port", tostring(port), "-address", "127.0.0.1", "-relaxed_command_check", "-daemon" })
     assert(code == 0, text)
+    support.wait_until(function()
+      return epmd_answers(port)
+    end, nil, "epmd to answer")
     epmd_port = port
   end
   return epmd_port
@@ -126,6 +150,23 @@ function M.stop_epmd()
     M.run_program("epmd", { "-port", tostring(epmd_port), "-kill" })
     epmd_port = nil
   end
+end
+
+-- Whether epmd still knows a node of this name: it sees the end of one somewhat later than we do,
+-- and until then no other gets the name.
+local function is_registered(name)
+  local list = async.await(support.patience_ms(), function(done)
+    local request = dist.epmd_names("127.0.0.1", epmd_port, done)
+    return function()
+      request:cancel()
+    end
+  end)
+  for _, entry in ipairs(assert(list)) do
+    if entry.name == name then
+      return true
+    end
+  end
+  return false
 end
 
 local function environment(extra)
@@ -223,6 +264,9 @@ end
 function M.start(opts)
   compile()
   M.start_epmd()
+  support.wait_until(function()
+    return not is_registered(opts.name)
+  end, nil, "the name to be free: " .. opts.name)
   started = started + 1
   local self = setmetatable({
     name = opts.name .. "@" .. (opts.host or "localhost"),
@@ -237,10 +281,10 @@ function M.start(opts)
     spawn_node(self, opts)
     support.wait_until(function()
       return self:raw_log():find("ready\n", 1, true)
-    end, 15000, "the node to start: " .. self.log_path)
+    end, nil, "the node to start: " .. self.log_path)
     return self
   end
-  self.socket = async.await(15000, function(done)
+  self.socket = async.await(support.patience_ms(), function(done)
     local server, port = listen(done)
     spawn_node(self, opts, port)
     return function()
@@ -272,7 +316,7 @@ local function exchange(self, source)
   local length = #source
   local frame = string.char(math.floor(length / 2 ^ 24) % 256, math.floor(length / 2 ^ 16) % 256,
     math.floor(length / 256) % 256, length % 256) .. source
-  return async.await(self.eval_timeout_ms or 15000, function(done)
+  return async.await(support.patience_ms(self.eval_timeout_ms), function(done)
     local buffer = ""
     self.socket:read_start(function(err, chunk)
       if not chunk then
@@ -379,7 +423,7 @@ function Node:kill(signal)
   if signal == "sigstop" then
     support.wait_until(function()
       return is_stopped(self.pid)
-    end, 10000, "the node to stop")
+    end, nil, "the node to stop")
   end
 end
 
@@ -387,7 +431,7 @@ end
 ---@async
 function Node:wait_exit(timeout_ms)
   if self.handle then
-    assert(async.await(timeout_ms or 10000, function(done)
+    assert(async.await(support.patience_ms(timeout_ms), function(done)
       self.on_exit = function()
         done(true)
       end

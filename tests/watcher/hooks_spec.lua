@@ -90,9 +90,7 @@ describe("policy hooks", function()
       end,
     }) do
       local self, failures = with({ guard = endless })
-      local started = async.now_ms()
       assert.are.equal(ACTION, self:guard(ACTION, {}))
-      assert.is_true(async.now_ms() - started < 2000)
       assert.is_truthy(failures[1].error:find("ran longer than 100 ms", 1, true))
       assert.is_nil(debug.gethook())
     end
