@@ -1,12 +1,14 @@
 // process.c: host.process, what a service is to the system: who is at the other end of a Unix
-// socket, and messages to the service manager. libuv has neither.
+// socket, messages to the service manager, and an end that nothing holds up. libuv has none of it.
 //
 //   if process.peer_uid(pipe:fileno()) == process.uid() then … end
 //   assert(process.notify("/run/systemd/notify", "READY=1"))
+//   process.exit_at_second(uv.constants.SIGTERM, 130)
 
 #include "host.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -82,15 +84,49 @@ static int l_notify(lua_State *L)
   return 1;
 }
 
-// exit(status)
-// Ends the process at once: nothing is flushed, closed or waited for.
-static int l_exit(lua_State *L)
+// The loop hears of a signal at its next turn, which never comes while a call of C does not return.
+static struct {
+  void (*next[NSIG])(int); // libuv's own
+  volatile sig_atomic_t count;
+  int status;
+} second;
+
+static void on_signal(int signum)
 {
-  _exit(luaL_checkint(L, 1));
+  if (++second.count > 1) {
+    _exit(second.status);
+  }
+  second.next[signum](signum);
+}
+
+// exit_at_second(signum, status)
+// Of all signals for which this was called, and to which the loop listens already, the second one
+// ends the process at once, whatever it does. For a signal that is over when the loop stops
+// listening to it.
+static int l_exit_at_second(lua_State *L)
+{
+  int signum = luaL_checkint(L, 1);
+  second.status = luaL_checkint(L, 2);
+  struct sigaction action;
+  luaL_argcheck(L, signum > 0 && signum < NSIG && sigaction(signum, NULL, &action) == 0, 1,
+                "no signal");
+  luaL_argcheck(L, action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN, 1,
+                "the loop does not listen to it");
+  second.count = 0;
+  if (action.sa_handler != on_signal) {
+    second.next[signum] = action.sa_handler;
+    action.sa_handler = on_signal;
+    sigaction(signum, &action, NULL);
+  }
+  return 0;
 }
 
 static const luaL_Reg functions[] = {
-    {"exit", l_exit}, {"uid", l_uid}, {"peer_uid", l_peer_uid}, {"notify", l_notify}, {NULL, NULL},
+    {"exit_at_second", l_exit_at_second},
+    {"uid", l_uid},
+    {"peer_uid", l_peer_uid},
+    {"notify", l_notify},
+    {NULL, NULL},
 };
 
 int luaopen_host_process(lua_State *L)
