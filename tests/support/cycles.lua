@@ -17,6 +17,8 @@ local support = require("support")
 local M = {}
 
 local WAIT_MS = 60000
+-- As `run` sets the collector: what is garbage for long would be taken for what is kept.
+local GC_PAUSE_PCT, GC_STEP_PCT = 110, 400
 local QUIET_MS = 20
 local REST_WITHIN_MS = 3600000
 
@@ -58,6 +60,15 @@ local function run_until(host, cycle)
   end
 end
 
+local function collect_often()
+  local pause, step = collectgarbage("setpause", GC_PAUSE_PCT),
+    collectgarbage("setstepmul", GC_STEP_PCT)
+  support.on_cleanup(function()
+    collectgarbage("setpause", pause)
+    collectgarbage("setstepmul", step)
+  end)
+end
+
 local function look(life, coroutines)
   local now = kept.now(coroutines)
   now.timers = life.host.time.timers
@@ -83,6 +94,7 @@ end
 function M.live(opts)
   local coroutines, stop_watching = kept.watch_coroutines()
   support.on_cleanup(stop_watching)
+  collect_often()
   local seen = spans.new()
   local model = moody_model.start({ wait_ms = WAIT_MS, each = opts.each })
   local host = living.start({ recording = "batch", on = opts.on, model = model,
