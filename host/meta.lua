@@ -313,13 +313,11 @@ function Splitter:finish() end
 ---@class host.process
 local process = {}
 
---- Ends the process at once: nothing is flushed, closed or waited for.
----@param status integer
-function process.exit(status) end
-
---- From now on SIGINT and SIGTERM end the process like `exit`, whatever the loop is held by.
----@param status integer
-function process.exit_at_signal(status) end
+--- The second of all signals for which this was called ends the process at once: nothing is
+--- flushed, closed or waited for, and no call holds it up. Raises unless the loop listens to it.
+---@param signum integer
+---@param status integer Of the process then.
+function process.exit_at_second(signum, status) end
 
 --- The effective user id of this process.
 ---@return integer

@@ -1,8 +1,9 @@
 // process.c: host.process, what a service is to the system: who is at the other end of a Unix
-// socket, messages to the service manager, and an end that waits for nothing. libuv has none of it.
+// socket, messages to the service manager, and an end that nothing holds up. libuv has none of it.
 //
 //   if process.peer_uid(pipe:fileno()) == process.uid() then … end
 //   assert(process.notify("/run/systemd/notify", "READY=1"))
+//   process.exit_at_second(uv.constants.SIGTERM, 130)
 
 #include "host.h"
 
@@ -83,37 +84,49 @@ static int l_notify(lua_State *L)
   return 1;
 }
 
-// exit(status)
-// Ends the process at once: nothing is flushed, closed or waited for.
-static int l_exit(lua_State *L)
+// The loop hears of a signal at its next turn, which never comes while a call of C does not return.
+static struct {
+  void (*next[NSIG])(int); // libuv's own
+  volatile sig_atomic_t count;
+  int status;
+} second;
+
+static void on_signal(int signum)
 {
-  _exit(luaL_checkint(L, 1));
+  if (++second.count > 1) {
+    _exit(second.status);
+  }
+  second.next[signum](signum);
 }
 
-static volatile sig_atomic_t status_at_signal;
-
-static void on_last_signal(int signal)
+// exit_at_second(signum, status)
+// Of all signals for which this was called, and to which the loop listens already, the second one
+// ends the process at once, whatever it does. For a signal that is over when the loop stops
+// listening to it.
+static int l_exit_at_second(lua_State *L)
 {
-  (void)signal;
-  _exit(status_at_signal);
-}
-
-// exit_at_signal(status)
-// From now on SIGINT and SIGTERM end the process like exit(), whatever the loop is held by.
-static int l_exit_at_signal(lua_State *L)
-{
-  status_at_signal = luaL_checkint(L, 1);
-  struct sigaction action = {.sa_handler = on_last_signal};
-  sigfillset(&action.sa_mask);
-  sigaction(SIGINT, &action, NULL);
-  sigaction(SIGTERM, &action, NULL);
+  int signum = luaL_checkint(L, 1);
+  second.status = luaL_checkint(L, 2);
+  struct sigaction action;
+  luaL_argcheck(L, signum > 0 && signum < NSIG && sigaction(signum, NULL, &action) == 0, 1,
+                "no signal");
+  luaL_argcheck(L, action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN, 1,
+                "the loop does not listen to it");
+  second.count = 0;
+  if (action.sa_handler != on_signal) {
+    second.next[signum] = action.sa_handler;
+    action.sa_handler = on_signal;
+    sigaction(signum, &action, NULL);
+  }
   return 0;
 }
 
 static const luaL_Reg functions[] = {
-    {"exit", l_exit},     {"exit_at_signal", l_exit_at_signal},
-    {"uid", l_uid},       {"peer_uid", l_peer_uid},
-    {"notify", l_notify}, {NULL, NULL},
+    {"exit_at_second", l_exit_at_second},
+    {"uid", l_uid},
+    {"peer_uid", l_peer_uid},
+    {"notify", l_notify},
+    {NULL, NULL},
 };
 
 int luaopen_host_process(lua_State *L)

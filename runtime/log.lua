@@ -32,7 +32,8 @@ function M.json_line(time_ms, event, measurements, metadata)
   })
 end
 
--- A copy for a terminal: whoever named a process wrote these texts, so control characters go.
+-- A copy for a terminal: whoever named a process wrote these texts, so control characters go. The
+-- traceback after an error's first line is left to the events as JSON.
 local function clean(value, depth)
   if type(value) == "string" then
     return (value:gsub("%c", " "))
@@ -41,7 +42,8 @@ local function clean(value, depth)
   end
   local copy = {}
   for key, item in pairs(value) do
-    copy[key] = clean(item, depth - 1)
+    local is_error = key == "error" and type(item) == "string"
+    copy[key] = clean(is_error and item:match("^[^\n]*") or item, depth - 1)
   end
   return copy
 end

@@ -2,9 +2,8 @@ local clock = require("runtime.clock")
 local log = require("runtime.log")
 local telemetry = require("runtime.telemetry")
 
--- The lines that people read of these events of models: { client, kind, retryable } or a client
--- that answers.
-local function told(events)
+-- A bus, and the lines that people read of what is emitted on it.
+local function listen()
   local bus, lines = telemetry.new(), {}
   log.new({ telemetry = bus, clock = clock.manual(), format = "text", key_metrics = function() end,
     extent = function()
@@ -12,6 +11,12 @@ local function told(events)
     end, output = { is_terminal = false, write_line = function(_, line)
       lines[#lines + 1] = line:match("^%S+ (.*)$")
     end } })
+  return bus, lines
+end
+
+-- The lines of these events of models: { client, kind, retryable } or a client that answers.
+local function told(events)
+  local bus, lines = listen()
   for _, event in ipairs(events) do
     if type(event) == "string" then
       bus:execute("beamlens.llm.stop", { duration = 1 }, { client = event })
@@ -38,5 +43,20 @@ describe("the log for people", function()
 
   it("says nothing of a request that nobody waited for, or that was not made", function()
     assert.are.same({}, told({ { "Main", "cancelled", false }, { "Main", "budget", false } }))
+  end)
+
+  it("names the hook, rule or handler of a file that failed, without a traceback", function()
+    local bus, lines = listen()
+    local where = { watcher = "shop", domain = "beam", node = "shop@db1",
+      error = "w.lua:3: odd\nstack traceback:" }
+    for name, field in pairs({ ["watcher.hook_failed"] = "hook", ["rule.failed"] = "type",
+      ["handler.failed"] = "handler" }) do
+      where[field] = "mine"
+      bus:execute("beamlens." .. name, {}, where)
+      where[field] = nil
+    end
+    table.sort(lines)
+    assert.are.same({ "[shop] handler.failed: mine w.lua:3: odd", "[shop] rule.failed: mine "
+      .. "w.lua:3: odd", "[shop] watcher.hook_failed: mine w.lua:3: odd" }, lines)
   end)
 end)

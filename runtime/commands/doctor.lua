@@ -39,9 +39,10 @@ end
 
 local function check_name(self, opts, node)
   local hostname = uv.os_gethostname()
-  local name = opts.name or own_names.list(own_names.host_for(node, hostname))[1]
+  local host = own_names.host_for(node, hostname)
+  local name = opts.name or own_names.list(host)[1]
   local text = name
-  if not opts.name and is_passing_host(hostname) then
+  if not opts.name and host ~= node:match("@(.*)$") and is_passing_host(hostname) then
     text = ("%s; this host's name looks like a container's, which changes with each one and stays "
       .. "on the node as an atom: give --name beamlens@SOME.CONSTANT.HOST"):format(name)
   end

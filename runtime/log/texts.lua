@@ -166,7 +166,7 @@ TEXT["beamlens.watcher.budget_reserved"] = budget_text(" of %s: calm watching ha
 
 TEXT["beamlens.watcher.crashed"] = function(measurements, metadata, paint)
   return paint("critical", "crashed") .. (": %s; restart in %s"):format(
-    tostring(metadata.error):match("^[^\n]*"),
+    tostring(metadata.error),
     units.format_duration(measurements.restart_ms or 0))
 end
 
@@ -203,11 +203,14 @@ TEXT["beamlens.watcher.resumed"] = function(measurements, _, paint)
     .. units.format_duration(measurements.duration)
 end
 
-for _, name in ipairs({ "beamlens.watcher.hook_failed", "beamlens.rule.failed",
-  "beamlens.handler.failed", "beamlens.reload.failed", "beamlens.store.row_failed" }) do
+-- The events whose text is an error, each with what names whose error it is.
+for name, whose in pairs({ ["beamlens.watcher.hook_failed"] = "hook",
+  ["beamlens.rule.failed"] = "type", ["beamlens.handler.failed"] = "handler",
+  ["beamlens.reload.failed"] = false, ["beamlens.store.row_failed"] = false }) do
   TEXT[name] = function(_, metadata, paint)
-    return paint("warning", name:match("^beamlens%.(.*)$")) .. (": %s"):format(
-      tostring(metadata.error):match("^[^\n]*"))
+    local who = whose and metadata[whose]
+    return paint("warning", name:match("^beamlens%.(.*)$")) .. (": %s%s"):format(
+      who and who .. " " or "", tostring(metadata.error))
   end
 end
 
@@ -217,8 +220,7 @@ TEXT["beamlens.sampler.failed"] = function(measurements, metadata, paint)
   if math.log10(count) % 1 ~= 0 then
     return nil
   end
-  return ("%s: %s%s"):format(paint("warning", "sampler.failed"),
-    tostring(metadata.error):match("^[^\n]*"),
+  return ("%s: %s%s"):format(paint("warning", "sampler.failed"), tostring(metadata.error),
     count > 1 and (" (%s times in a row)"):format(units.format_count(count)) or "")
 end
 

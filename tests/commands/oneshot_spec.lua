@@ -144,4 +144,16 @@ describe("beamlens doctor", function()
     assert.are.equal(1, status)
     assert.matches("FAIL  epmd     EEPMD", out)
   end, 40))
+
+  it("warns of a container's host name only where our name has it", support.async(function()
+    local n = node.start({ name = "shot1" })
+    local env = environment(n)
+    env[#env + 1] = "KUBERNETES_SERVICE_HOST=127.0.0.1"
+    for of, warns in pairs({ [n.name] = false, ["shot1@127.0.0.1"] = false,
+      ["shot1@elsewhere"] = true }) do
+      local _, out = beamlens.run({ "doctor", "--timeout", "1s", "--node", of }, { env = env })
+      assert.matches("^ok    name     beamlens1@", out)
+      assert.are.equal(warns, out:find("looks like a container's", 1, true) ~= nil, out)
+    end
+  end, 60))
 end)

@@ -138,4 +138,23 @@ describe("the host", function()
       uv.fs_close(writer)
     end
   end, 200))
+
+  it("ends at the second signal while a call that cannot be cut holds it up", support.async(
+    function()
+      local root = tree.make({
+        ["clients.lua"] = 'return { primary = "rules", clients = {} }',
+        ["domains/calm.lua"] = DOMAIN,
+        ["watchers/w.lua"] = [[return { domain = "calm", sample = "1s", guard = function()
+          return ("a"):rep(60):find(("a?"):rep(60) .. ("a"):rep(60)) end }]],
+      })
+      local b = beamlens.start({ "run", root .. "/watchers/w.lua", "--log", "json" },
+        { cwd = root })
+      support.wait_until(function()
+        return b:stderr():find("in one call that cannot be cut", 1, true)
+      end, 60000, "the watchdog")
+      b:kill("sighup") -- does not count
+      b:kill("sigterm")
+      b:kill("sigint")
+      assert.are.equal(130, b:wait_exit(60000))
+    end, 200))
 end)

@@ -121,14 +121,16 @@ local function new_app(self, model)
 end
 
 --- Starts a host; it ends with the case.
----@param opts { recording: string, node?: integer, model: table, watchers: string[],
---- on_event?: fun(name: string, measurements: table, metadata: table) } `watchers`: the inside of
---- each one's table. Names of events are given without `beamlens.`.
+---@param opts { recording?: string, on?: table, node?: integer, model: table, watchers: string[],
+--- on_event?: fun(name: string, measurements: table, metadata: table) } `on`: a real node instead
+--- of a recording, see support/attached.lua. `watchers`: the inside of each one's table. Names of
+--- events are given without `beamlens.`.
 function M.start(opts)
   local self = setmetatable({ time = jumping.start(), on_event = opts.on_event }, host_mt)
   self.clock = clock.system()
-  self.node = played.new({ path = ("tests/recordings/%s.xz"):format(opts.recording),
+  self.node = opts.on or played.new({ path = ("tests/recordings/%s.xz"):format(opts.recording),
     node = opts.node })
+  self.node:live_by(self.time)
   local file = write_watchers(self, opts.watchers)
   self.telemetry = telemetry.new({ on_handler_error = function(_, event, err)
     error(event .. ": " .. err)

@@ -28,7 +28,8 @@ local ACTIONS = {
     return "take_snapshot", { reason = "another look" }
   end },
   { 75, function()
-    return "execute", { reason = "what time is it", code = "return get_current_time()" }
+    return "execute", { reason = "what time is it, and what does the node say",
+      code = "pcall(beam_get_memory) return get_current_time()" }
   end },
   { 77, function()
     return "execute", { reason = "a mistake", code = "return nothing.there" }

@@ -4,7 +4,7 @@
 --   n.name, n.cookie, n.epmd_port, n.pid           -- "t1@localhost", …
 --   n:eval("erlang:system_info(process_count).")   -- text, as ~p prints it
 --   n:log()                                        -- all that the node has printed
---   n:kill("sigstop"); n:stop()
+--   n:kill("sigstop"); n:stop(); n:start_again()
 --   node.start({ name = "t2", elixir = true })      -- the same, started as Elixir starts one
 --
 -- A node that a case leaves running is stopped when the case ends.
@@ -253,6 +253,19 @@ local function spawn_node(self, opts, control_port)
   self.handle, self.pid = handle, pid
 end
 
+-- Starts it, and waits for its control connection.
+local function boot(self)
+  self.on_exit = nil
+  self.socket = async.await(support.patience_ms(), function(done)
+    local server, port = listen(done)
+    spawn_node(self, self.opts, port)
+    return function()
+      server:close()
+    end
+  end)
+  assert(self.socket, "the node did not start: " .. self:raw_log())
+end
+
 --- Starts a node and waits until it runs.
 ---@async
 ---@param opts { name: string, host?: string, long?: boolean, cookie?: string, args?: string[],
@@ -273,6 +286,7 @@ function M.start(opts)
     cookie = opts.cookie or "spec-cookie",
     epmd_port = epmd_port,
     log_path = support.tmp_path(("node-%s-%d.log"):format(opts.name, started)),
+    opts = opts,
   }, node_mt)
   support.on_cleanup(function()
     self:stop()
@@ -284,14 +298,7 @@ function M.start(opts)
     end, nil, "the node to start: " .. self.log_path)
     return self
   end
-  self.socket = async.await(support.patience_ms(), function(done)
-    local server, port = listen(done)
-    spawn_node(self, opts, port)
-    return function()
-      server:close()
-    end
-  end)
-  assert(self.socket, "the node did not start: " .. self:raw_log())
+  boot(self)
   return self
 end
 
@@ -452,6 +459,13 @@ function Node:stop()
     uv.kill(self.pid, "sigkill")
   end
   self:wait_exit()
+end
+
+--- Starts it anew once it has been stopped: another incarnation, whose log begins anew.
+---@async
+function Node:start_again()
+  assert(not self.handle, "the node still runs")
+  boot(self)
 end
 
 return M

@@ -130,6 +130,9 @@ function Node:be_born(clock, uptime_s)
   self.shown_of = nil
 end
 
+--- It is never waited for, so that it needs no clock of its own.
+function Node.live_by() end
+
 -- As runtime/target.lua shows a connection.
 function Node:new_target(opts)
   local target = detection.target("connecting")
