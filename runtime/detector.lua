@@ -1,39 +1,44 @@
---- Detection for one watcher: its sampler, the history of its samples, and the rules over it.
+--- Detection for one watcher: the samples of its node in its domain, and the rules over them.
 ---
 --- It stands apart from the watcher's loop: whatever a model does, however long it waits, and when
---- the loop fails, samples are taken and rules fire their alerts.
+--- the loop fails, samples are taken and rules fire their alerts. Sampler and history are those of
+--- a feed that it shares with other watchers of the node, see runtime/detector/feed.lua.
 ---
 ---   local d = detector.new({ meta = { watcher = "shop", domain = "beam", node = "shop@db1" }, … })
 ---   d:start()
 ---   d:on_finding(function(finding, what) … end)
 
+local feeds = require("runtime.detector.feeds")
 local finding_alert = require("runtime.rules.finding_alert")
-local history = require("runtime.history")
+local restored = require("runtime.rules.restored")
 local rules = require("runtime.rules")
-local sampler = require("runtime.sampler")
 
 local M = {}
 
-local LAST_SNAPSHOTS = 3
-
 ---@class detector.Detector
----@field history history.History
+---@field feed feed.Feed
+---@field history history.History The feed's, as the next two.
+---@field sampler sampler.Sampler
+---@field ctx table What the domain is given.
 local Detector = {}
 local detector_mt = { __index = Detector }
 
 --- A detector that is not running.
 ---@param opts { meta: { watcher: string, domain: string, node: string }, domain: table, ctx: table,
 --- policy: table, executor: table, alerts: alerts.Alerts, telemetry: telemetry.Bus,
---- clock: clock.Clock, guard?: fun(request: table): table?, string?, investigate_ms?: number,
---- spread?: table, is_watched?: fun(domain: string): boolean }
+--- clock: clock.Clock, feeds?: feeds.Feeds, guard?: fun(request: table): table?, string?,
+--- investigate_ms?: number, spread?: table, is_watched?: fun(domain: string): boolean }
+--- `feeds` are those of the node (default: its own, with `spread` for it, see runtime/sampler.lua).
 --- `guard` may change or refuse the alerts of rules, `is_watched` tells which other domains of the
---- node are watched (see runtime/rules.lua); `spread`: see runtime/sampler.lua.
+--- node are watched (see runtime/rules.lua).
 ---@return detector.Detector
 function M.new(opts)
-  local self = setmetatable({
-    meta = opts.meta, ctx = opts.ctx, telemetry = opts.telemetry, clock = opts.clock,
-    history = history.new({ parts = opts.domain.sweeps }), of_last_life = {},
-  }, detector_mt)
+  local self = setmetatable({ meta = opts.meta, policy = opts.policy, sampled_ms = 0 }, detector_mt)
+  self.feeds = opts.feeds or feeds.new({ spread = function()
+    return opts.spread
+  end })
+  self:take(self.feeds:join(self, { domain = opts.domain, settings = opts.ctx.settings,
+    sample_ms = opts.policy.sample_ms }, opts))
   self.rules = rules.new({
     meta = opts.meta, domain = opts.domain, policy = opts.policy, history = self.history,
     executor = opts.executor, alerts = opts.alerts, telemetry = opts.telemetry,
@@ -46,64 +51,36 @@ function M.new(opts)
       opts.ctx.sweep:hasten() -- so that its alert shows who is at work now
     end
   end)
-  self.sampler = sampler.new({
-    meta = opts.meta, domain = opts.domain, ctx = opts.ctx, sample_ms = opts.policy.sample_ms,
-    spread = opts.spread,
-    telemetry = opts.telemetry, clock = opts.clock,
-    on_sample = function(sample)
-      return self:on_sample(sample)
-    end,
-  })
+  self.feed:add_rules(self.rules)
   return self
 end
 
---- Begins to sample.
-function Detector:start()
-  if self.ctx.target and not self.unsubscribe then
-    self.unsubscribe = self.ctx.target:subscribe(function(kind)
-      if kind == "restarted" then
-        self:forget_life(self:last_snapshots())
-        self.history:clear()
-      end
-    end)
+function Detector:take(feed)
+  if self.feed then
+    self.sampled_ms = self:sampling_ms()
   end
-  self.sampler:start()
+  self.joined_at_ms = feed:sampling_ms()
+  self.feed, self.history, self.sampler, self.ctx = feed, feed.history, feed.sampler, feed.ctx
+end
+
+--- Begins to sample, unless another watcher has its feed do so already.
+function Detector:start()
+  self.feed:start()
 end
 
 --- Ends. Firing alerts stay, unless the watcher is gone for good.
 ---@param resolved_by? "policy"|"left" Ends all findings, and their alerts as resolved by this.
 function Detector:stop(resolved_by)
-  if self.unsubscribe then
-    self.unsubscribe()
-    self.unsubscribe = nil
+  if self.is_over then
+    return
   end
-  self.sampler:stop()
+  self.sampled_ms, self.is_over = self:sampling_ms(), true
+  self.feeds:leave(self, self.feed)
+  self.feed:remove_rules(self.rules)
   self.rules:stop()
   if resolved_by then
     self.rules:clear(resolved_by)
   end
-end
-
--- The node is a new incarnation: nothing that was found is true of it.
-function Detector:forget_life(snapshots)
-  if snapshots[1] then
-    self.of_last_life = snapshots
-  end
-  self.rules:clear("restart")
-end
-
-function Detector:on_sample(sample)
-  local before = self:last_snapshots()
-  local added, restarted, code = self.history:add(sample)
-  if not added then
-    return nil, restarted, code
-  end
-  if restarted then
-    self:forget_life(before)
-  end
-  self.rules:evaluate(sample)
-  self.history:release()
-  return true
 end
 
 --- A sample taken now (or the one that is just being taken), after the rules have seen it.
@@ -128,30 +105,69 @@ function Detector:on_finding(fn)
   return self.rules:on_finding(fn)
 end
 
+--- Takes back an alert that it fired before a restart of the host.
+---@param alert alerts.Alert
+---@return boolean ok False when the rule that fired it is in force no more.
+function Detector:adopt(alert)
+  return restored.adopt(self.rules, alert)
+end
+
+-- Takes its feed for a cadence, settings or a domain that may be others.
+function Detector:move(wanted)
+  local from = self.feed
+  local to = self.feeds:move(self, wanted)
+  if to ~= from then
+    self:take(to)
+    to:add_rules(self.rules)
+    from:remove_rules(self.rules)
+    self.rules.history = self.history
+    self.feeds:leave(self, from, true)
+  end
+end
+
 --- Puts another policy in force, and with it a changed domain, with its snapshot and its rules;
 --- history stays, and so do findings whose rule there still is.
 ---@param policy table
 ---@param domain? table
-function Detector:set_policy(policy, domain)
-  if domain then
-    self.sampler.domain = domain
-    self.history.parts = domain.sweeps
-    self.rules.domain = domain
-  end
-  self.rules:set_settings(finding_alert.setting_options(self.rules.domain, self.ctx.settings))
+---@param settings? table<string, any>
+function Detector:set_policy(policy, domain, settings)
+  self.policy = policy
+  self:move({ domain = domain or self.feed.domain, settings = settings or self.ctx.settings,
+    sample_ms = policy.sample_ms })
+  self.rules.domain = self.feed.domain
+  self.rules:set_settings(finding_alert.setting_options(self.feed.domain, self.ctx.settings))
   self.rules:set_policy(policy)
-  self.sampler:set_sample_ms(policy.sample_ms)
+end
+
+--- Samples more rarely than its policy says, or again as that does. Samples that other watchers
+--- need as well are taken as often as they need them.
+---@param times number
+function Detector:slow(times)
+  if times == 1 or self.feed.count == 1 then
+    self:move({ domain = self.feed.domain, settings = self.ctx.settings,
+      sample_ms = self.policy.sample_ms * times })
+  end
+end
+
+--- How long the shared tasks of its feeds have run, its part of it.
+---@return number
+function Detector:sampling_ms()
+  if self.is_over then
+    return self.sampled_ms
+  end
+  return self.sampled_ms + self.feed:sampling_ms() - self.joined_at_ms
+end
+
+--- How many watchers have these samples.
+---@return integer
+function Detector:sharers()
+  return self.feed.count
 end
 
 --- The newest snapshots, oldest first; those before a restart while there are none since.
 ---@return { id: string, captured_at: number, data: table }[] At most three.
 function Detector:last_snapshots()
-  local samples = self.history:samples()
-  local list = {}
-  for i = math.max(1, #samples - LAST_SNAPSHOTS + 1), #samples do
-    list[#list + 1] = finding_alert.snapshot(samples[i])
-  end
-  return list[1] and list or self.of_last_life
+  return self.feed:last_snapshots()
 end
 
 return M
