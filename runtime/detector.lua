@@ -2,16 +2,17 @@
 ---
 --- It stands apart from the watcher's loop: whatever a model does, however long it waits, and when
 --- the loop fails, samples are taken and rules fire their alerts. Sampler and history are those of
---- a feed that it shares with other watchers of the node, see runtime/detector/feed.lua.
+--- a feed that it shares with other watchers of the node, see runtime/detector/feed.lua, and the
+--- rules are those that it shares with watchers whose rules are the same. What is here and what
+--- runtime/rules.lua keeps of a finding by watcher is all that there is for each one.
 ---
 ---   local d = detector.new({ meta = { watcher = "shop", domain = "beam", node = "shop@db1" }, … })
 ---   d:start()
 ---   d:on_finding(function(finding, what) … end)
 
 local feeds = require("runtime.detector.feeds")
-local finding_alert = require("runtime.rules.finding_alert")
 local restored = require("runtime.rules.restored")
-local rules = require("runtime.rules")
+local sharing = require("runtime.rules.sharing")
 
 local M = {}
 
@@ -20,6 +21,9 @@ local M = {}
 ---@field history history.History The feed's, as the next two.
 ---@field sampler sampler.Sampler
 ---@field ctx table What the domain is given.
+---@field rules rules.Rules
+---@field is_told? boolean It has begun: it is told of findings.
+---@field listeners? function[]
 local Detector = {}
 local detector_mt = { __index = Detector }
 
@@ -33,25 +37,14 @@ local detector_mt = { __index = Detector }
 --- node are watched (see runtime/rules.lua).
 ---@return detector.Detector
 function M.new(opts)
-  local self = setmetatable({ meta = opts.meta, policy = opts.policy, sampled_ms = 0 }, detector_mt)
+  local self = setmetatable({ meta = opts.meta, policy = opts.policy, executor = opts.executor,
+    guard = opts.guard, sampled_ms = 0 }, detector_mt)
   self.feeds = opts.feeds or feeds.new({ spread = function()
     return opts.spread
   end })
   self:take(self.feeds:join(self, { domain = opts.domain, settings = opts.ctx.settings,
     sample_ms = opts.policy.sample_ms }, opts))
-  self.rules = rules.new({
-    meta = opts.meta, domain = opts.domain, policy = opts.policy, history = self.history,
-    executor = opts.executor, alerts = opts.alerts, telemetry = opts.telemetry,
-    clock = opts.clock, guard = opts.guard, investigate_ms = opts.investigate_ms,
-    is_watched = opts.is_watched,
-    settings = finding_alert.setting_options(opts.domain, opts.ctx.settings),
-  })
-  self.rules:on_finding(function(_, what)
-    if what == "pending" and opts.ctx.sweep then
-      opts.ctx.sweep:hasten() -- so that its alert shows who is at work now
-    end
-  end)
-  self.feed:add_rules(self.rules)
+  self.rules = self.feed:rules_for(self, opts.policy)
   return self
 end
 
@@ -63,8 +56,17 @@ function Detector:take(feed)
   self.feed, self.history, self.sampler, self.ctx = feed, feed.history, feed.sampler, feed.ctx
 end
 
+-- From now on it is told of findings, and fires alerts.
+function Detector:begin()
+  if not self.is_told and not self.is_over then
+    self.is_told = true
+    sharing.begin(self.rules, self)
+  end
+end
+
 --- Begins to sample, unless another watcher has its feed do so already.
 function Detector:start()
+  self:begin()
   self.feed:start()
 end
 
@@ -76,11 +78,7 @@ function Detector:stop(resolved_by)
   end
   self.sampled_ms, self.is_over = self:sampling_ms(), true
   self.feeds:leave(self, self.feed)
-  self.feed:remove_rules(self.rules)
-  self.rules:stop()
-  if resolved_by then
-    self.rules:clear(resolved_by)
-  end
+  self.feed:end_rules(self, resolved_by)
 end
 
 --- A sample taken now (or the one that is just being taken), after the rules have seen it.
@@ -89,39 +87,51 @@ end
 ---@return string? err
 ---@return string? code As of `sampler:sample_now`.
 function Detector:sample_now()
+  self:begin()
   return self.sampler:sample_now()
 end
 
 --- The findings that are pending, firing or clearing, the worst first.
 ---@return rules.Finding[]
 function Detector:findings()
-  return self.rules:findings()
+  return self.rules:findings(self)
 end
 
 --- Calls `fn` whenever a finding begins, fires, worsens or is cleared. It must not wait.
 ---@param fn fun(finding: rules.Finding, what: "pending"|"firing"|"worsened"|"cleared")
 ---@return fun() unsubscribe
 function Detector:on_finding(fn)
-  return self.rules:on_finding(fn)
+  self:begin()
+  self.listeners = { unpack(self.listeners or {}) }
+  table.insert(self.listeners, fn)
+  return function()
+    local kept = {}
+    for _, other in ipairs(self.listeners) do
+      kept[#kept + 1] = other ~= fn and other or nil
+    end
+    self.listeners = kept
+  end
 end
 
 --- Takes back an alert that it fired before a restart of the host.
 ---@param alert alerts.Alert
 ---@return boolean ok False when the rule that fired it is in force no more.
 function Detector:adopt(alert)
-  return restored.adopt(self.rules, alert)
+  return restored.adopt(self.rules, self, alert)
 end
 
--- Takes its feed for a cadence, settings or a domain that may be others.
-function Detector:move(wanted)
-  local from = self.feed
-  local to = self.feeds:move(self, wanted)
-  if to ~= from then
-    self:take(to)
-    to:add_rules(self.rules)
-    from:remove_rules(self.rules)
-    self.rules.history = self.history
-    self.feeds:leave(self, from, true)
+-- Takes its feed and its rules for a cadence, settings, a domain or a policy that may be others.
+function Detector:move(wanted, policy)
+  local before, rules = self.feed, self.rules
+  local feed = self.feeds:move(self, wanted)
+  local others = feed:rules_for(self, policy)
+  if others ~= rules then
+    before:leave_rules(self, rules)
+    self.rules = others
+  end
+  if feed ~= before then
+    self:take(feed)
+    self.feeds:leave(self, before, true)
   end
 end
 
@@ -133,10 +143,7 @@ end
 function Detector:set_policy(policy, domain, settings)
   self.policy = policy
   self:move({ domain = domain or self.feed.domain, settings = settings or self.ctx.settings,
-    sample_ms = policy.sample_ms })
-  self.rules.domain = self.feed.domain
-  self.rules:set_settings(finding_alert.setting_options(self.feed.domain, self.ctx.settings))
-  self.rules:set_policy(policy)
+    sample_ms = policy.sample_ms }, policy)
 end
 
 --- Samples more rarely than its policy says, or again as that does. Samples that other watchers
@@ -145,7 +152,7 @@ end
 function Detector:slow(times)
   if times == 1 or self.feed.count == 1 then
     self:move({ domain = self.feed.domain, settings = self.ctx.settings,
-      sample_ms = self.policy.sample_ms * times })
+      sample_ms = self.policy.sample_ms * times }, self.policy)
   end
 end
 

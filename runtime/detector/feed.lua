@@ -2,15 +2,19 @@
 --- want the same.
 ---
 --- Watchers share a feed when their node, domain (the same loaded file), settings and cadence are
---- the same; runtime/detector/feeds.lua finds it. Shared are the sampler, the history and what the
---- domain is given to read from. The feed runs from the start of the first of its watchers to the
---- end of the last. Its events are told once, under the name of the first, with the names of all.
+--- the same; runtime/detector/feeds.lua finds it. Shared are the sampler, the history, what the
+--- domain is given to read from, and, by those that have the same rules (runtime/rules/key.lua),
+--- the evaluation of these. The feed runs from the start of the first of its watchers to the end of
+--- the last. Its events are told once, under the name of the first, with the names of all.
 
 local async = require("runtime.async")
 local finding_alert = require("runtime.rules.finding_alert")
 local history = require("runtime.history")
 local members = require("runtime.members")
+local rules_key = require("runtime.rules.key")
+local rules_of = require("runtime.rules")
 local sampler = require("runtime.sampler")
+local sharing = require("runtime.rules.sharing")
 local told = require("runtime.rules.told")
 
 local M = {}
@@ -21,6 +25,15 @@ local LAST_SNAPSHOTS = 3
 ---@field domain table
 ---@field settings? table<string, any>
 ---@field sample_ms number
+
+---@class feed.Parts What a feed is made of.
+---@field meta { domain: string, node: string }
+---@field ctx { target?: table, sweep?: table, node?: string, clock: clock.Clock }
+---@field alerts alerts.Alerts
+---@field telemetry telemetry.Bus
+---@field clock clock.Clock
+---@field investigate_ms? number See runtime/rules.lua, as the next one.
+---@field is_watched? fun(domain: string): boolean
 
 ---@class feed.Feed
 ---@field key string
@@ -33,24 +46,32 @@ local Feed = {}
 local feed_mt = { __index = Feed }
 
 --- A feed without watchers; not running.
----@param opts { key: string, wanted: feed.Wanted, meta: { domain: string, node: string },
---- ctx: table, telemetry: telemetry.Bus, clock: clock.Clock, spread?: table, from?: feed.Feed }
+---@param opts { key: string, keys: detector_keys.Keys, wanted: feed.Wanted, parts: feed.Parts,
+--- spread?: table, from?: feed.Feed }
 --- `from`: the feed whose history and cadence this one goes on with. `spread`: see
 --- runtime/sampler.lua.
 ---@return feed.Feed
 function M.new(opts)
-  local wanted, from = opts.wanted, opts.from
+  local wanted, parts, from = opts.wanted, opts.parts, opts.from
   local self = setmetatable({
-    key = opts.key, meta = opts.meta, ctx = opts.ctx, domain = wanted.domain,
-    users = members.new(), engines = {}, meter = async.meter(), share_ms = 0, charged_ms = 0,
+    key = opts.key, keys = opts.keys, domain = wanted.domain,
+    meta = { domain = parts.meta.domain, node = parts.meta.node }, ctx = {},
+    users = members.new(), count = 0, rules = members.new(), by_key = {},
+    meter = async.meter(), share_ms = 0, charged_ms = 0,
     history = from and from.history:fork() or history.new({ parts = wanted.domain.sweeps }),
     of_last_life = from and from.of_last_life or {},
   }, feed_mt)
+  self.parts = { meta = self.meta, ctx = self.ctx, alerts = parts.alerts,
+    telemetry = parts.telemetry, clock = parts.clock, investigate_ms = parts.investigate_ms,
+    is_watched = parts.is_watched }
+  for name, value in pairs(parts.ctx) do
+    self.ctx[name] = value
+  end
   self.ctx.settings = wanted.settings
   self.history.parts = wanted.domain.sweeps or {}
   self.sampler = sampler.new({
-    meta = opts.meta, domain = wanted.domain, ctx = opts.ctx, sample_ms = wanted.sample_ms,
-    spread = opts.spread, telemetry = opts.telemetry, clock = opts.clock,
+    meta = self.meta, domain = wanted.domain, ctx = self.ctx, sample_ms = wanted.sample_ms,
+    spread = opts.spread, telemetry = parts.telemetry, clock = parts.clock,
     from = from and from.sampler,
     who = function()
       return self:who()
@@ -76,7 +97,7 @@ end
 function Feed:add(user)
   self:sampling_ms()
   self.users:add(user)
-  self.count = (self.count or 0) + 1
+  self.count = self.count + 1
   self.watcher = nil
 end
 
@@ -103,7 +124,7 @@ end
 ---@return number
 function Feed:sampling_ms()
   local run_ms = self.meter.run_ms
-  self.share_ms = self.share_ms + (run_ms - self.charged_ms) / math.max(1, self.count or 0)
+  self.share_ms = self.share_ms + (run_ms - self.charged_ms) / math.max(1, self.count)
   self.charged_ms = run_ms
   return self.share_ms
 end
@@ -148,7 +169,7 @@ function Feed:forget_life(snapshots)
   if snapshots[1] then
     self.of_last_life = snapshots
   end
-  for _, rules in ipairs(self.engines) do
+  for _, rules in ipairs(self:all_rules()) do
     rules:clear("restart")
   end
 end
@@ -170,7 +191,7 @@ function Feed:on_sample(sample)
   if restarted then
     self:forget_life(finding_alert.snapshots(before))
   end
-  for _, rules in ipairs(self.engines) do
+  for _, rules in ipairs(self:all_rules()) do
     rules:evaluate(sample)
   end
   self.history:release()
@@ -184,21 +205,93 @@ function Feed:last_snapshots()
   return list[1] and list or self.of_last_life
 end
 
---- Has these rules look at each sample, after those that do already.
----@param rules rules.Rules
-function Feed:add_rules(rules)
-  self.engines = { unpack(self.engines) }
-  table.insert(self.engines, rules)
+function Feed:all_rules()
+  self.rules_list = self.rules_list or self.rules:list()
+  return self.rules_list
 end
 
---- Ends that.
----@param rules rules.Rules
-function Feed:remove_rules(rules)
-  local kept = {}
-  for _, other in ipairs(self.engines) do
-    kept[#kept + 1] = other ~= rules and other or nil
+-- Rules that nobody has yet; they go on with what those that the user had have found.
+function Feed:new_rules(key, policy, user)
+  local parts = self.parts
+  local made = rules_of.new({ meta = self.meta, domain = self.domain, history = self.history,
+    alerts = parts.alerts, telemetry = parts.telemetry, clock = parts.clock,
+    sweep = self.ctx.sweep, investigate_ms = parts.investigate_ms, is_watched = parts.is_watched,
+    settings = finding_alert.setting_options(self.domain, self.ctx.settings) })
+  made.key, self.by_key[key] = key, made
+  self.rules:add(made)
+  self.rules_list = nil
+  made:add_user(user)
+  made:set_policy(policy)
+  if user.rules then
+    sharing.continue(user.rules, made, user)
   end
-  self.engines = kept
+  return made
+end
+
+-- The rules of a user that nobody shares, under another policy.
+function Feed:change_rules(rules, key, policy)
+  self.by_key[rules.key], self.by_key[key], rules.key = nil, rules, key
+  rules.domain = self.domain
+  rules:set_settings(finding_alert.setting_options(self.domain, self.ctx.settings))
+  rules:set_policy(policy)
+  return rules
+end
+
+--- The rules for a user whose policy is new or has changed: those that it has, changed where nobody
+--- shares them; else those that others have; else new ones. What it has found goes along, and those
+--- that it had are to be left, where these are others.
+---@param user detector.Detector
+---@param policy table
+---@return rules.Rules
+function Feed:rules_for(user, policy)
+  local key, from = rules_key.of(policy, self.keys), user.rules
+  local to = self.by_key[key]
+  if from and from == to and from.domain == self.domain then
+    return from
+  elseif from and self.rules:has(from) and from.count == 1 and (not to or to == from) then
+    return self:change_rules(from, key, policy)
+  elseif not to then
+    return self:new_rules(key, policy, user)
+  end
+  to:add_user(user)
+  if from then
+    sharing.carry(from, to, user)
+  end
+  return to
+end
+
+-- Rules that nobody has any more.
+local function close_rules(self, rules)
+  rules:stop()
+  self.rules:remove(rules)
+  self.by_key[rules.key], self.rules_list = nil, nil
+end
+
+--- A user has other rules now: it leaves these, which end with the last.
+---@param user detector.Detector
+---@param rules rules.Rules
+function Feed:leave_rules(user, rules)
+  sharing.leave(rules, user)
+  if rules.count == 0 then
+    close_rules(self, rules)
+  end
+end
+
+--- A user ends, and with the last its rules. Alerts of it that are being investigated are fired as
+--- they are; firing ones stay, unless it is gone for good.
+---@param user detector.Detector
+---@param resolved_by? "policy"|"left" Ends all findings for it, and its alerts as resolved by this.
+function Feed:end_rules(user, resolved_by)
+  local rules = user.rules
+  if rules.count > 1 then
+    sharing.stop(rules, user, resolved_by)
+    return
+  end
+  close_rules(self, rules)
+  if resolved_by then
+    rules:clear(resolved_by)
+  end
+  rules:remove_user(user)
 end
 
 return M

@@ -29,13 +29,9 @@ function Feeds:key(wanted)
     self.keys:text(wanted.settings))
 end
 
-function Feeds:make(key, wanted, opts, from)
-  local made = feed.new({ key = key, wanted = wanted, from = from,
-    meta = { domain = opts.meta.domain, node = opts.meta.node },
-    ctx = { target = opts.ctx.target, sweep = opts.ctx.sweep, node = opts.ctx.node,
-      clock = opts.ctx.clock },
-    telemetry = opts.telemetry, clock = opts.clock,
-    spread = self.spread(wanted.sample_ms, #self.order + 1) })
+function Feeds:make(key, wanted, parts, from)
+  local made = feed.new({ key = key, keys = self.keys, wanted = wanted, parts = parts,
+    spread = self.spread(wanted.sample_ms, #self.order + 1), from = from })
   self.by_key[key] = made
   self.order[#self.order + 1] = made
   return made
@@ -44,11 +40,11 @@ end
 --- Adds a detector to the feed that it wants.
 ---@param user detector.Detector
 ---@param wanted feed.Wanted
----@param opts table As of `detector.new`: what a new feed is made of.
+---@param parts feed.Parts
 ---@return feed.Feed
-function Feeds:join(user, wanted, opts)
+function Feeds:join(user, wanted, parts)
   local key = self:key(wanted)
-  local found = self.by_key[key] or self:make(key, wanted, opts)
+  local found = self.by_key[key] or self:make(key, wanted, parts)
   found:add(user)
   return found
 end
@@ -76,8 +72,7 @@ function Feeds:move(user, wanted)
   elseif to then
     hand_over(from, to)
   else
-    to = self:make(key, wanted, { meta = from.meta, ctx = from.ctx,
-      telemetry = from.sampler.telemetry, clock = from.sampler.clock }, from)
+    to = self:make(key, wanted, from.parts, from)
   end
   to:add(user)
   if from.is_running then
