@@ -126,8 +126,9 @@ return {
   ["beamlens.finding.cleared"] = event("A finding's condition ended.",
     { "system_time", "duration" },
     with(WATCHER, "finding")),
-  ["beamlens.rule.failed"] = event("A rule's own Lua failed; the other rules go on.", NOW,
-    with(WATCHER, "type", "error")),
+  ["beamlens.rule.failed"] = event(
+    "A rule's own Lua failed; the other rules go on. Once for all watchers that share it, see "
+      .. "`sampler.sample`.", NOW, with(WATCHER, "watchers", "type", "error")),
   ["beamlens.sampler.failed"] = event(
     "A snapshot could not be taken. Once for all watchers that share it, see `sampler.sample`.",
     { "in_a_row" }, with(WATCHER, "watchers", "error", "code")),

@@ -78,6 +78,13 @@ function NodeUnit:build(policy)
     telemetry = host.telemetry,
     clock = host.clock,
     rules = policy.rules, mute = policy.mute,
+    guard = function(request)
+      local first = self.units[1]
+      if not first then
+        return request
+      end
+      return first.watcher:guard_alert(request)
+    end,
     last_snapshots = function()
       return self.feeds:last_snapshots()
     end,
