@@ -64,9 +64,11 @@ local rules_mt = { __index = Rules }
 --- An engine without findings.
 ---@param opts { meta: { domain: string, node: string }, domain: table, history: history.History,
 --- alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock, sweep?: sweep.Sweep,
---- settings?: string, investigate_ms?: number, is_watched?: fun(domain: string): boolean }
---- `settings`, `investigate_ms`: see runtime/rules/alerts.lua. `is_watched`: whether a watcher of
---- that domain watches the node, too (default: none does). It needs a policy before it is asked.
+--- settings?: string, investigate_ms?: number, is_watched?: (fun(domain: string): boolean),
+--- holder: fun(id: string): detector.Detector? }
+--- `settings`, `investigate_ms`, `holder`: see runtime/rules/alerts.lua. `is_watched`: whether a
+--- watcher of that domain watches the node, too (default: none does). A policy has to be set before
+--- it is asked.
 ---@return rules.Rules
 function M.new(opts)
   local self = setmetatable({
@@ -85,6 +87,7 @@ function M.new(opts)
   }, rules_mt)
   self.firing = rule_alerts.new({
     alerts = opts.alerts, clock = opts.clock, investigate_ms = opts.investigate_ms,
+    holder = opts.holder,
     told = function()
       return self:told()
     end,
@@ -205,6 +208,18 @@ function Rules:all()
     end
   end
   return list
+end
+
+--- A watcher that has this alert, or nil.
+---@param id string
+---@return detector.Detector?
+function Rules:holder(id)
+  for _, entry in ipairs(self:all()) do
+    local user = self.firing:holder(entry, id)
+    if user then
+      return user
+    end
+  end
 end
 
 --- All findings as they are for a watcher, the worst and oldest first.

@@ -49,7 +49,7 @@ end
 function M.new(opts)
   local policy, host = opts.policy, opts.host
   local self = setmetatable({ name = policy.node, host = host, is_listed = opts.is_listed,
-    policy = policy, units = {} }, node_unit_mt)
+    policy = policy, units = {}, by_name = {} }, node_unit_mt)
   self.feeds = feeds.new({ spread = spread })
   function self.is_watched(domain)
     return self.feeds:has(domain)
@@ -95,11 +95,7 @@ end
 ---@param watcher_name string
 ---@return unit.Unit?
 function NodeUnit:find(watcher_name)
-  for _, one in ipairs(self.units) do
-    if one.meta.watcher == watcher_name then
-      return one
-    end
-  end
+  return self.by_name[watcher_name]
 end
 
 --- Adds a watcher. It starts with the node, or at once when that runs.
@@ -108,10 +104,11 @@ end
 ---@return unit.Unit
 function NodeUnit:add(policy, parts)
   local added = unit.new({ policy = policy, parts = parts, host = self.host, node = self })
-  self.units[#self.units + 1] = added
+  self.units[#self.units + 1], self.by_name[policy.name] = added, added
   if self.sweep then
     self.sweep:need(parts.domain.sweeps)
-    self:set_sweep_interval()
+    self.sweep.min_interval_ms = math.min(self.sweep.min_interval_ms or math.huge,
+      math.max(MIN_SWEEP_MS, policy.sample_ms))
   end
   if self.is_running then
     added:start()
@@ -135,7 +132,7 @@ function NodeUnit:remove(gone)
   for _, one in ipairs(self.units) do
     kept[#kept + 1] = one ~= gone and one or nil
   end
-  self.units = kept
+  self.units, self.by_name[gone.meta.watcher] = kept, nil
   gone:stop("removed", "policy")
   local meta = gone.meta
   for _, alert in ipairs(self.host.alerts:firing({ node = meta.node, watcher = meta.watcher })) do

@@ -47,9 +47,9 @@ local feed_mt = { __index = Feed }
 
 --- A feed without watchers; not running.
 ---@param opts { key: string, keys: detector_keys.Keys, wanted: feed.Wanted, parts: feed.Parts,
---- spread?: table, from?: feed.Feed }
+--- spread?: table, from?: feed.Feed, holder: fun(id: string): detector.Detector? }
 --- `from`: the feed whose history and cadence this one goes on with. `spread`: see
---- runtime/sampler.lua.
+--- runtime/sampler.lua; `holder`: see runtime/rules/alerts.lua.
 ---@return feed.Feed
 function M.new(opts)
   local wanted, parts, from = opts.wanted, opts.parts, opts.from
@@ -64,6 +64,7 @@ function M.new(opts)
   self.parts = { meta = self.meta, ctx = self.ctx, alerts = parts.alerts,
     telemetry = parts.telemetry, clock = parts.clock, investigate_ms = parts.investigate_ms,
     is_watched = parts.is_watched }
+  self.holder = opts.holder
   for name, value in pairs(parts.ctx) do
     self.ctx[name] = value
   end
@@ -205,6 +206,8 @@ function Feed:last_snapshots()
   return list[1] and list or self.of_last_life
 end
 
+--- The rules that look at each sample, in order.
+---@return rules.Rules[]
 function Feed:all_rules()
   self.rules_list = self.rules_list or self.rules:list()
   return self.rules_list
@@ -216,6 +219,7 @@ function Feed:new_rules(key, policy, user)
   local made = rules_of.new({ meta = self.meta, domain = self.domain, history = self.history,
     alerts = parts.alerts, telemetry = parts.telemetry, clock = parts.clock,
     sweep = self.ctx.sweep, investigate_ms = parts.investigate_ms, is_watched = parts.is_watched,
+    holder = self.holder,
     settings = finding_alert.setting_options(self.domain, self.ctx.settings) })
   made.key, self.by_key[key] = key, made
   self.rules:add(made)

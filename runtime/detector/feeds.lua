@@ -31,7 +31,10 @@ end
 
 function Feeds:make(key, wanted, parts, from)
   local made = feed.new({ key = key, keys = self.keys, wanted = wanted, parts = parts,
-    spread = self.spread(wanted.sample_ms, #self.order + 1), from = from })
+    spread = self.spread(wanted.sample_ms, #self.order + 1), from = from,
+    holder = function(id)
+      return self:holder(id)
+    end })
   self.by_key[key] = made
   self.order[#self.order + 1] = made
   return made
@@ -109,6 +112,20 @@ function Feeds:has(domain)
     end
   end
   return false
+end
+
+--- A watcher whose rules have this alert, or nil.
+---@param alert_id string
+---@return detector.Detector?
+function Feeds:holder(alert_id)
+  for _, one in ipairs(self.order) do
+    for _, rules in ipairs(one:all_rules()) do
+      local user = rules:holder(alert_id)
+      if user then
+        return user
+      end
+    end
+  end
 end
 
 --- The newest snapshots of each; see runtime/detector/feed.lua.

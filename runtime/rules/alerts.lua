@@ -29,8 +29,10 @@ local rule_alerts_mt = { __index = RuleAlerts }
 --- A `user` is the detector of a watcher; its `guard` may change or refuse the request of an alert
 --- (nil and a reason refuse it until the finding worsens).
 ---@param opts { alerts: alerts.Alerts, clock: clock.Clock, told: (fun(): detector.Detector[]),
---- report: fun(type: string, error: string, user?: detector.Detector), investigate_ms?: number }
---- `told` lists the watchers. `investigate_ms` bounds one investigation (default 5 s).
+--- report: fun(type: string, error: string, user?: detector.Detector), investigate_ms?: number,
+--- holder: fun(id: string): detector.Detector? }
+--- `told` lists the watchers. `investigate_ms` bounds one investigation (default 5 s). `holder`
+--- finds a watcher of the node, of these or of others, that has an alert.
 ---@return rule_alerts.RuleAlerts
 function M.new(opts)
   return setmetatable({
@@ -38,6 +40,7 @@ function M.new(opts)
     clock = opts.clock,
     told = opts.told,
     report = opts.report,
+    holder_of = opts.holder,
     investigate_ms = opts.investigate_ms or INVESTIGATE_MS,
     running = {}, -- entry -> the task of its investigation
   }, rule_alerts_mt)
@@ -178,6 +181,17 @@ function RuleAlerts:set_alert(entry, user, id)
   entry.alert_of[user], entry.alert_ids = id, nil
 end
 
+--- A watcher whose alert this is, or nil.
+---@param id string
+---@return detector.Detector?
+function RuleAlerts:holder(entry, id)
+  for _, user in ipairs(self.told()) do
+    if entry.alert_of[user] == id then
+      return user
+    end
+  end
+end
+
 -- The watchers whose alert this is; without an id, those that have one.
 function RuleAlerts:holders(entry, id)
   local list = {}
@@ -233,12 +247,25 @@ function RuleAlerts:refresh(entry)
   end
 end
 
---- Ends the alerts of a finding that ended; those under way end as soon as they are fired.
+-- Ends an alert for these watchers; it goes on as that of another one that has it, too.
+function RuleAlerts:release(entry, id, users, by)
+  local other = self.holder_of(id)
+  if not other then
+    self.alerts:resolve(id, by, { trace_id = entry.trace_id })
+    return
+  end
+  for _, user in ipairs(users) do
+    self.alerts:pass_on(id, user.meta.watcher, other.meta.watcher)
+  end
+end
+
+--- Ends the alerts of a finding that ended; those under way end as soon as they are fired. One that
+--- another watcher of the node has as well goes on.
 ---@param by "rule"|"restart"|"left"|"policy"
 function RuleAlerts:resolve(entry, by)
   entry.ended_by = by
   for _, id in ipairs(self:ids(entry)) do
-    self.alerts:resolve(id, by, { trace_id = entry.trace_id })
+    self:release(entry, id, self:holders(entry, id), by)
   end
 end
 
@@ -264,8 +291,8 @@ function RuleAlerts:drop(entry, user, by)
   local id = entry.alert_of[user]
   entry.refused_by[user] = nil
   self:set_alert(entry, user, nil)
-  if by and id and not self:holders(entry, id)[1] then
-    self.alerts:resolve(id, by, { trace_id = entry.trace_id })
+  if by and id then
+    self:release(entry, id, { user }, by)
   end
 end
 
