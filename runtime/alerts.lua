@@ -197,7 +197,7 @@ function Alerts:reopen(entry, fields)
   alert.corroborated = fields.corroborated -- what supported it last time has ended
   self:merge(entry, fields)
   alert.severity = record.clamp_severity(fields.severity, alert.corroborated)
-  alert.status = "firing"
+  alert.status, alert.watcher = "firing", fields.watcher
   alert.resolved_at, alert.resolved_by = nil, nil
   alert.flaps = alert.flaps + 1
   alert.trace_id = fields.trace_id
@@ -263,6 +263,19 @@ function Alerts:refresh(id, seen)
   end
   self.on_change(id, true)
   return true
+end
+
+--- Says that a firing alert is another watcher's now: the one whose it was has ended, or finds it
+--- no more, but the other one does.
+---@param id string
+---@param from string
+---@param to string
+function Alerts:pass_on(id, from, to)
+  local entry = self.by_id[id]
+  if entry and entry.alert.watcher == from and entry.alert.status == "firing" then
+    entry.alert.watcher = to
+    self.on_change(id, false)
+  end
 end
 
 --- Ends an alert.

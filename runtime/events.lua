@@ -126,12 +126,16 @@ return {
   ["beamlens.finding.cleared"] = event("A finding's condition ended.",
     { "system_time", "duration" },
     with(WATCHER, "finding")),
-  ["beamlens.rule.failed"] = event("A rule's own Lua failed; the other rules go on.", NOW,
-    with(WATCHER, "type", "error")),
-  ["beamlens.sampler.failed"] = event("A snapshot could not be taken.", { "in_a_row" },
-    with(WATCHER, "error", "code")),
-  ["beamlens.sampler.sample"] = event("A snapshot was taken on the sampler's own cadence.", TOOK,
-    with(WATCHER, "snapshot_id", "data")),
+  ["beamlens.rule.failed"] = event(
+    "A rule's own Lua failed; the other rules go on. Once for all watchers that share it, see "
+      .. "`sampler.sample`.", NOW, with(WATCHER, "watchers", "type", "error")),
+  ["beamlens.sampler.failed"] = event(
+    "A snapshot could not be taken. Once for all watchers that share it, see `sampler.sample`.",
+    { "in_a_row" }, with(WATCHER, "watchers", "error", "code")),
+  ["beamlens.sampler.sample"] = event(
+    "A snapshot was taken on the sampler's own cadence. Once for all watchers that share it: "
+      .. "`watcher` is the first of them, and `watchers` lists all where they are several.", TOOK,
+    with(WATCHER, "watchers", "snapshot_id", "data")),
 
   ["beamlens.host.over_limit"] = event(
     "The host itself has used more than its limit for `held_ms`; `resource` is memory (bytes) or "

@@ -90,7 +90,7 @@ local function on_event(self, event, measurements, metadata)
   local unit = find_unit(self, metadata)
   if unit and self.slowed[unit] then
     self.slowed[unit] = nil
-    unit.detector.sampler:set_sample_ms(unit.watcher.policy.sample_ms)
+    unit.detector:slow(1)
   end
 end
 
@@ -127,7 +127,7 @@ end
 local function run_times(self)
   local times = {}
   for i, unit in ipairs(self.app.units) do
-    times[i] = unit.meter.run_ms
+    times[i] = unit:run_ms()
   end
   return times
 end
@@ -151,7 +151,8 @@ end
 -- In bytes, roughly: what is kept of a watcher's samples and of its conversation.
 local function kept_bytes(unit)
   local conversation = unit.watcher.cycle and unit.watcher.cycle.conversation
-  return unit.detector.history:count() * (#unit.domain.metrics * METRIC_BYTES + SAMPLE_BYTES)
+  return unit.detector.history:count() / unit.detector:sharers()
+      * (#unit.domain.metrics * METRIC_BYTES + SAMPLE_BYTES)
     + (conversation and conversation:bytes() or 0)
 end
 
@@ -191,7 +192,7 @@ local function act(self, resource, value, held_ms)
       reason = ("the host uses %s, its limit is %s, and this watcher costs most"):format(
         in_words(resource, value), in_words(resource, self:limit(resource))) })
     self.slowed[unit] = true
-    unit.detector.sampler:set_sample_ms(unit.watcher.policy.sample_ms * RARER)
+    unit.detector:slow(RARER)
   end
 end
 

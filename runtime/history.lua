@@ -67,6 +67,41 @@ function History:clear()
   self.sweeps_of, self.with_sweep = {}, 1 -- index -> its sweep, from `with_sweep` on
 end
 
+--- Another history of the same samples; what is added to one is not in the other.
+---@return history.History
+function History:fork()
+  local other = setmetatable({}, history_mt)
+  for name, value in pairs(self) do
+    other[name] = value
+  end
+  for _, name in ipairs({ "list", "blocks", "passes", "sweeps_of" }) do
+    other[name] = {}
+    for key, value in pairs(self[name]) do
+      other[name][key] = value
+    end
+  end
+  local last = #self.blocks
+  other.blocks[last] = last > 0 and self.blocks[last]:copy() or nil
+  other.tracks, other.views = self.tracks:copy(), {}
+  return other
+end
+
+--- Becomes as another history of the same node is, if that one reaches back further. The other one
+--- is not to be used any more.
+---@param other history.History
+function History:take_over(other)
+  local own, its = self:latest(), other:latest()
+  if not its or own and (own.host_clock ~= its.host_clock
+    or self:mono_at(self.first) <= other:mono_at(other.first)) then
+    return
+  end
+  local parts = self.parts
+  for name, value in pairs(other) do
+    self[name] = value
+  end
+  self.parts = parts
+end
+
 -- The index of the newest sample.
 function History:last()
   return self.packed_to + #self.list
@@ -222,6 +257,13 @@ end
 ---@return integer
 function History:count()
   return self:last() - self.first + 1
+end
+
+--- The newest samples, oldest first.
+---@param count integer At most so many.
+---@return history.Sample[]
+function History:newest(count)
+  return self:from(math.max(self.first, self:last() - count + 1))
 end
 
 --- All samples, oldest first.

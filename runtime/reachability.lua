@@ -5,7 +5,9 @@
 --- 15 s. Both end when the node is back; `node_down` takes over from `node_unresponsive` when it
 --- fires. `node_restarted`: an info alert for each new incarnation, a warning from the third in
 --- 10 min on; it ends 10 min after the last one. A restart within the 60 s raises no `node_down`.
---- Their alerts carry the last snapshots before, and "node" as watcher and domain.
+--- Their alerts carry the last snapshots before, and "node" as watcher and domain. The node's first
+--- watcher says of these rules what it says of its own: changes, mutes, and by its guard what may
+--- be fired.
 
 local async = require("runtime.async")
 local finding_alert = require("runtime.rules.finding_alert")
@@ -27,6 +29,7 @@ local UNRESPONSIVE_AFTER_MS = 15000
 local RESTART_WINDOW_MS = 10 * 60 * 1000
 local RESTARTS_FOR_WARNING = 3
 
+local RANK = record.SEVERITY_RANK
 local DOCTOR = "beamlens doctor --node "
 
 local RULES = {
@@ -43,8 +46,9 @@ local reachability_mt = { __index = Reachability }
 --- Rules for one node; not running yet.
 ---@param opts { target: table, alerts: alerts.Alerts, telemetry: telemetry.Bus,
 --- clock: clock.Clock, last_snapshots: (fun(): table[]), rules?: table, mute?: table,
---- renotify_ms?: number } `rules` changes them by type: `hold_ms`, `severity`, `enabled`; `mute`:
---- see runtime/rules/mute.lua.
+--- guard?: (async fun(request: table): table?, string?), renotify_ms?: number } `rules` changes
+--- them by type: `hold_ms`, `severity`, `enabled`; `mute`: see runtime/rules/mute.lua. `guard` may
+--- change or refuse the request of an alert (nil and a reason refuse it until it worsens).
 ---@return reachability.Reachability
 function M.new(opts)
   return setmetatable({
@@ -56,6 +60,7 @@ function M.new(opts)
     last_snapshots = opts.last_snapshots,
     changes = opts.rules or {},
     windows = opts.mute,
+    guard = opts.guard,
     renotify_ms = opts.renotify_ms,
     entries = {}, -- type -> { finding, held_ms, title, trace_id }
     restarts = {}, -- monotonic ms of each in the window
@@ -161,12 +166,16 @@ function Reachability:notify(entry, what)
   for _, listener in ipairs(self.listeners:list()) do
     local ok, err = async.pcall(listener.fn, record.copy(entry.finding), what)
     if not ok then
-      self.telemetry:execute("beamlens.rule.failed", { system_time = self.clock.wall_ms() }, {
-        watcher = "node", domain = "node", node = self.node, type = entry.finding.type,
-        error = "a listener of findings failed: " .. tostring(err),
-      })
+      self:failed(entry, "a listener of findings failed: " .. tostring(err))
     end
   end
+end
+
+function Reachability:failed(entry, text)
+  self.telemetry:execute("beamlens.rule.failed", { system_time = self.clock.wall_ms() }, {
+    watcher = "node", domain = "node", node = self.node, type = entry.finding.type,
+    error = record.summary(text),
+  })
 end
 
 function Reachability:on_event(kind, info)
@@ -214,6 +223,9 @@ function Reachability:on_lost(is_refused, info)
   entry.title = is_refused and "Node refuses to be watched" or rule.title
   entry.finding.severity = is_refused and not rule.is_forced and "warning" or rule.severity
   self:describe_down(entry, is_refused)
+  if RANK[entry.finding.severity] > RANK[before] then
+    entry.finding.refused = nil
+  end
   if entry.finding.alert_id and entry.finding.severity ~= before then
     self:raise(entry)
   end
@@ -261,6 +273,7 @@ function Reachability:on_restart()
     return count == 1 and ("%s restarted"):format(self.node)
       or ("%s restarted %d times in 10 min"):format(self.node, count)
   end
+  entry.finding.refused = nil
   if not entry.finding.alert_id then
     self:check()
   else
@@ -306,7 +319,7 @@ function Reachability:check()
       if type_name == "node_down" then
         self:clear("node_unresponsive", "rule")
       end
-    elseif entry and entry.finding.muted and not entry.finding.alert_id then
+    elseif entry and entry.finding.phase == "firing" and not entry.finding.alert_id then
       self:raise(entry)
     elseif entry and entry.finding.alert_id then
       local seen = finding_alert.seen(entry.finding, entry.held_ms)
@@ -368,9 +381,38 @@ function Reachability:is_muted(entry)
 end
 
 -- Fires the alert, or updates it.
+function Reachability:fire(entry, request)
+  entry.finding.alert_id = self.alerts:fire(request).id
+  if entry.ended_by then
+    self:resolve(entry)
+  end
+end
+
+-- Does so as the guard allows, which may take it some time.
+function Reachability:ask(entry, request)
+  entry.is_asking = true
+  async.spawn(function()
+    local ok, allowed, why = async.pcall(self.guard, request)
+    entry.is_asking = nil
+    if not ok then
+      self:failed(entry, "the guard failed, so the alert is fired: " .. tostring(allowed))
+      allowed = request
+    end
+    if allowed then
+      self:fire(entry, allowed)
+    else
+      entry.finding.refused = tostring(why or "refused by the policy's guard")
+    end
+  end, { name = "guard of " .. self.node, detached = true, on_error = function(text)
+    entry.is_asking = nil
+    self:failed(entry, text)
+  end })
+end
+
+-- Has the alert fired or updated, unless it is muted or the guard has refused it.
 function Reachability:raise(entry)
   entry.finding.muted = self:is_muted(entry) or nil
-  if entry.finding.muted then
+  if entry.finding.muted or entry.finding.refused or entry.is_asking then
     return -- it is fired at the window's end, if it holds then
   end
   entry.finding.summary = entry.describe()
@@ -381,7 +423,15 @@ function Reachability:raise(entry)
     trace_id = entry.trace_id, renotify_ms = self.renotify_ms,
   })
   request.snapshots = entry.snapshots
-  entry.finding.alert_id = self.alerts:fire(request).id
+  if self.guard then
+    self:ask(entry, request)
+  else
+    self:fire(entry, request)
+  end
+end
+
+function Reachability:resolve(entry)
+  self.alerts:resolve(entry.finding.alert_id, entry.ended_by, { trace_id = entry.trace_id })
 end
 
 function Reachability:clear(type_name, by)
@@ -389,9 +439,9 @@ function Reachability:clear(type_name, by)
   if not entry then
     return
   end
-  self.entries[type_name] = nil
+  self.entries[type_name], entry.ended_by = nil, by
   if entry.finding.alert_id then
-    self.alerts:resolve(entry.finding.alert_id, by, { trace_id = entry.trace_id })
+    self:resolve(entry)
   end
   self:emit("cleared", entry, "cleared",
     { duration = self.clock.now_ms() - entry.begun_ms })

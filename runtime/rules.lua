@@ -1,4 +1,9 @@
---- The rule engine of one watcher: asks the rules after each sample and keeps what they find.
+--- The rule engine: asks the rules after each sample and keeps what they find, once for all
+--- watchers of a feed whose rules are the same (runtime/rules/key.lua).
+---
+--- Shared are the findings with their holds, and their investigations. Each watcher has its own
+--- events, listeners and guard, and its own alert (runtime/rules/alerts.lua). It is known here by
+--- its detector, as a `user`. Nothing is done for each of them while no finding changes.
 ---
 --- A finding (of one type and subject) is pending until it held for its rule's `hold`, then firing;
 --- when its rule finds it no more it is clearing, and gone after `clear_hold`. Both count the time
@@ -8,11 +13,13 @@
 
 local async = require("runtime.async")
 local ids = require("runtime.ids")
+local members = require("runtime.members")
 local mute = require("runtime.rules.mute")
 local record = require("runtime.alerts.record")
 local restored = require("runtime.rules.restored")
 local rule_alerts = require("runtime.rules.alerts")
 local rule_set = require("runtime.rules.set")
+local told = require("runtime.rules.told")
 
 local M = {}
 
@@ -36,93 +43,112 @@ local RANK = record.SEVERITY_RANK
 ---@field summary? string
 ---@field figures? table[]
 ---@field pid? string
----@field alert_id? string
+---@field alert_id? string The watcher's alert, as the next two.
 ---@field muted? boolean Its alert is held back by the policy's mute.
 ---@field refused? string Why the policy's guard holds its alert back.
 
+---@class rules.Entry A finding with what is known of it.
+---@field finding rules.Finding Without what each watcher has its own of.
+---@field alert_of table<detector.Detector, string> The ids of the watchers' alerts.
+---@field refused_by table<detector.Detector, string> Why a watcher's guard refused its alert.
+---@field is_open? boolean Some watcher may have neither.
+
 ---@class rules.Rules
+---@field key? string Set by runtime/detector/feed.lua.
+---@field count integer How many watchers have it.
+---@field by_type table<string, rule_set.Rule> The rules in force.
+---@field users members.Members The detectors of its watchers, also of those that have not begun.
 local Rules = {}
 local rules_mt = { __index = Rules }
 
 --- An engine without findings.
----@param opts { meta: table, domain: table, policy: table, history: history.History,
---- executor: table, alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock,
---- guard?: fun(request: table): table?, string?, settings?: string, investigate_ms?: number,
---- is_watched?: fun(domain: string): boolean }
---- `guard`, `settings` and `investigate_ms`: see runtime/rules/alerts.lua. `is_watched`: whether a
---- watcher of that domain watches the node, too (default: none does).
+---@param opts { meta: { domain: string, node: string }, domain: table, history: history.History,
+--- alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock, sweep?: sweep.Sweep,
+--- settings?: string, investigate_ms?: number, is_watched?: (fun(domain: string): boolean),
+--- holder: fun(id: string): detector.Detector? }
+--- `settings`, `investigate_ms`, `holder`: see runtime/rules/alerts.lua. `is_watched`: whether a
+--- watcher of that domain watches the node, too (default: none does). A policy has to be set before
+--- it is asked.
 ---@return rules.Rules
 function M.new(opts)
   local self = setmetatable({
     meta = opts.meta,
     domain = opts.domain,
     history = opts.history,
+    sweep = opts.sweep,
+    users = members.new(), count = 0,
     telemetry = opts.telemetry,
     clock = opts.clock,
     is_watched = opts.is_watched or function()
       return false
     end,
     entries = {}, -- type -> subject -> entry
-    listeners = {},
     errors = {}, -- type -> distinct error texts that were told
   }, rules_mt)
   self.firing = rule_alerts.new({
-    meta = opts.meta, alerts = opts.alerts, executor = opts.executor, clock = opts.clock,
-    guard = opts.guard, settings = opts.settings, investigate_ms = opts.investigate_ms,
-    report = function(type_name, text)
-      self:report(type_name, text)
+    alerts = opts.alerts, clock = opts.clock, investigate_ms = opts.investigate_ms,
+    holder = opts.holder,
+    told = function()
+      return self:told()
+    end,
+    report = function(type_name, text, user)
+      self:report(type_name, text, user)
     end,
   })
-  self:set_policy(opts.policy)
+  self:set_settings(opts.settings)
   return self
 end
 
-function Rules:emit(event, entry, measurements)
-  measurements.system_time = self.clock.wall_ms()
-  self.telemetry:execute("beamlens." .. event, measurements, {
-    watcher = self.meta.watcher, domain = self.meta.domain, node = self.meta.node,
-    finding = entry and record.copy(entry.finding),
-  })
+--- The watchers that have begun, in order. The list is not to be changed.
+---@return detector.Detector[]
+function Rules:told()
+  self.told_users = self.told_users or self.users:list(function(user)
+    return user.is_told
+  end)
+  return self.told_users
 end
 
--- Tells of an error once; the same one again, and more than can be new, are left out.
-function Rules:report(type_name, text)
-  local told = self.errors[type_name] or { count = 0 }
-  self.errors[type_name] = told
-  local first_line = text:match("^[^\n]*")
-  if told[first_line] or told.count >= MAX_ERRORS then
+--- Adds a watcher. It is told once it has begun.
+---@param user detector.Detector
+function Rules:add_user(user)
+  self.users:add(user)
+  self.count, self.told_users = self.count + 1, nil
+end
+
+--- Takes one away again.
+---@param user detector.Detector
+function Rules:remove_user(user)
+  local left = {}
+  for _, other in ipairs(self.told_users or {}) do
+    left[#left + 1] = other ~= user and other or nil
+  end
+  self.users:remove(user)
+  self.count, self.told_users = self.count - 1, self.told_users and left
+end
+
+--- Says that a watcher has begun.
+function Rules:forget_told()
+  self.told_users = nil
+end
+
+--- Tells of an error once; the same one again, and more than can be new, are left out.
+---@param type_name string
+---@param text string
+---@param user? detector.Detector Default: it concerns all.
+function Rules:report(type_name, text, user)
+  local known = self.errors[type_name] or { count = 0 }
+  self.errors[type_name] = known
+  local first_line = text:match("^[^\n]*") .. (user and "\n" .. user.meta.watcher or "")
+  if known[first_line] or known.count >= MAX_ERRORS then
     return
   end
-  told[first_line] = true
-  told.count = told.count + 1
+  known[first_line] = true
+  known.count = known.count + 1
+  local watcher, watchers = told.names(user and { user } or self.users:list())
   self.telemetry:execute("beamlens.rule.failed", { system_time = self.clock.wall_ms() }, {
-    watcher = self.meta.watcher, domain = self.meta.domain, node = self.meta.node,
+    watcher = watcher, watchers = watchers, domain = self.meta.domain, node = self.meta.node,
     type = type_name, error = record.summary(text),
   })
-end
-
-function Rules:notify(entry, what)
-  for _, fn in ipairs(self.listeners) do
-    local ok, err = async.pcall(fn, record.copy(entry.finding), what)
-    if not ok then
-      self:report(entry.finding.type, "a listener of findings failed: " .. tostring(err))
-    end
-  end
-end
-
---- Calls `fn` whenever a finding begins, fires, worsens or is cleared. It must not wait.
----@param fn fun(finding: rules.Finding, what: "pending"|"firing"|"worsened"|"cleared")
----@return fun() unsubscribe
-function Rules:on_finding(fn)
-  self.listeners = { unpack(self.listeners) }
-  table.insert(self.listeners, fn)
-  return function()
-    local kept = {}
-    for _, other in ipairs(self.listeners) do
-      kept[#kept + 1] = other ~= fn and other or nil
-    end
-    self.listeners = kept
-  end
 end
 
 --- Puts another policy in force. Findings go on under their changed rules; those of a rule that is
@@ -137,13 +163,13 @@ function Rules:set_policy(policy)
   for _, problem in ipairs(problems) do
     self:report(problem.type, problem.error)
   end
-  local by_type = {}
+  self.by_type = {}
   for _, rule in ipairs(self.rules) do
-    by_type[rule.type] = rule
+    self.by_type[rule.type] = rule
   end
   for _, entry in ipairs(self:all()) do
-    if by_type[entry.finding.type] then
-      entry.rule = by_type[entry.finding.type]
+    if self.by_type[entry.finding.type] then
+      entry.rule = self.by_type[entry.finding.type]
     else
       self:finish(entry, "policy")
     end
@@ -156,6 +182,24 @@ function Rules:set_settings(settings)
   self.firing.settings = settings
 end
 
+--- The entry of a finding's type and subject, or nil.
+---@param finding rules.Finding
+---@return rules.Entry?
+function Rules:entry(finding)
+  local by_subject = self.entries[finding.type]
+  return by_subject and by_subject[finding.subject]
+end
+
+--- Adds an entry.
+---@param entry rules.Entry
+function Rules:put(entry)
+  local finding = entry.finding
+  self.entries[finding.type] = self.entries[finding.type] or {}
+  self.entries[finding.type][finding.subject] = entry
+end
+
+--- All entries.
+---@return rules.Entry[]
 function Rules:all()
   local list = {}
   for _, by_subject in pairs(self.entries) do
@@ -166,12 +210,25 @@ function Rules:all()
   return list
 end
 
---- All findings, the worst and oldest first.
----@return rules.Finding[]
-function Rules:findings()
-  local list = {}
+--- A watcher that has this alert, or nil.
+---@param id string
+---@return detector.Detector?
+function Rules:holder(id)
   for _, entry in ipairs(self:all()) do
-    list[#list + 1] = record.copy(entry.finding)
+    local user = self.firing:holder(entry, id)
+    if user then
+      return user
+    end
+  end
+end
+
+--- All findings as they are for a watcher, the worst and oldest first.
+---@param user detector.Detector
+---@return rules.Finding[]
+function Rules:findings(user)
+  local list = {}
+  for i, entry in ipairs(self:all()) do
+    list[i] = told.view(entry, user)
   end
   table.sort(list, function(a, b)
     if a.severity ~= b.severity then
@@ -279,15 +336,18 @@ function Rules:begin(rule, seen, sample)
   local entry = {
     rule = rule, held_ms = 0, clear_ms = 0, first_sample = sample,
     begun_ms = self.clock.now_ms(),
+    alert_of = {}, refused_by = {}, is_open = true,
     finding = {
       id = ids.hex(16), type = rule.type, subject = seen.subject, phase = "pending",
       since = sample.at_ms,
     },
   }
   take_figures(entry, seen, sample)
-  self.entries[rule.type][seen.subject] = entry
-  self:emit("finding.pending", entry, { value = seen.value })
-  self:notify(entry, "pending")
+  self:put(entry)
+  if self.sweep then
+    self.sweep:hasten() -- so that its alert shows who is at work now
+  end
+  told.all(self, entry, "pending")
   self:hold(entry, seen, sample, 0)
 end
 
@@ -301,8 +361,7 @@ function Rules:hold(entry, seen, sample, step_ms)
     finding.muted = self:is_muted(entry) or nil
     entry.trace_id = ids.hex(32)
     entry.told_rank, entry.told_value = RANK[finding.severity], finding.value
-    self:emit("finding.firing", entry, { value = finding.value })
-    self:notify(entry, "firing")
+    told.all(self, entry, "firing")
     self.firing:begin(entry)
   elseif finding.phase ~= "pending" then
     finding.phase = "firing"
@@ -316,9 +375,9 @@ function Rules:is_muted(entry)
 end
 
 local function has_worsened(entry)
-  local value, told = entry.finding.value, entry.told_value
+  local value, before = entry.finding.value, entry.told_value
   return RANK[entry.finding.severity] > entry.told_rank
-    or (value and told and told > 0 and value >= 2 * told)
+    or (value and before and before > 0 and value >= 2 * before)
 end
 
 -- A firing finding was seen again.
@@ -329,16 +388,10 @@ function Rules:go_on(entry)
   if worsened then
     entry.told_rank = math.max(entry.told_rank, RANK[finding.severity])
     entry.told_value = finding.value
-    finding.refused = nil
-    self:notify(entry, "worsened")
+    entry.refused_by, entry.evidence, entry.is_open = {}, nil, true
+    told.all(self, entry, "worsened")
   end
-  if not finding.alert_id then
-    self.firing:begin(entry)
-  elseif worsened then
-    self.firing:fire(entry, {})
-  else
-    self.firing:refresh(entry)
-  end
+  self.firing:go_on(entry, worsened)
 end
 
 -- The rule does not find it.
@@ -366,8 +419,7 @@ function Rules:finish(entry, by)
   local finding = entry.finding
   self.entries[finding.type][finding.subject] = nil
   self.firing:resolve(entry, by)
-  self:emit("finding.cleared", entry, { duration = self.clock.now_ms() - entry.begun_ms })
-  self:notify(entry, "cleared")
+  told.all(self, entry, "cleared")
 end
 
 --- Ends all findings: the node restarted, left, or is watched no more.
@@ -379,7 +431,7 @@ function Rules:clear(by)
   end
 end
 
---- Stops. Investigations under way are cut short, but their alerts are fired.
+--- Ends investigations: those under way are cut short, but their alerts are fired.
 function Rules:stop()
   self.firing:stop()
 end

@@ -1,4 +1,5 @@
---- The sampler of one watcher: a snapshot of its domain every `sample_ms`, whatever it does.
+--- The sampler of a feed (runtime/detector/feed.lua): a snapshot of its domain every `sample_ms`,
+--- whatever its watchers do.
 ---
 --- One snapshot is under way at a time. While the node is out of reach none is tried, and nothing
 --- is said: reachability says it. The first sample after such a time is marked `after_gap`.
@@ -16,13 +17,16 @@ local Sampler = {}
 local sampler_mt = { __index = Sampler }
 
 --- A sampler that is not running.
----@param opts { meta: table, domain: table, ctx: table, sample_ms: number,
---- telemetry: telemetry.Bus, clock: clock.Clock, timeout_ms?: number,
---- spread?: { delay_ms: number, early_ms: number },
+---@param opts { meta: { domain: string, node: string }, domain: table, ctx: table,
+--- sample_ms: number, telemetry: telemetry.Bus, clock: clock.Clock, timeout_ms?: number,
+--- spread?: { delay_ms: number, early_ms: number }, from?: sampler.Sampler,
+--- who: (fun(): string?, string[]?),
 --- on_sample: fun(sample: history.Sample): true?, string?, string? }
---- `on_sample` gets each sample and may refuse it (nil, err, code). `timeout_ms` bounds one
---- snapshot (default 30 s). `spread` keeps many samplers from going in step: whenever the node came
---- up, the first sample is taken `delay_ms` later and the second one `early_ms` sooner (default 0).
+--- `on_sample` gets each sample and may refuse it (nil, err, code). `who` names the watchers for
+--- events: the first, and all of several. `timeout_ms` bounds one snapshot (default 30 s). `spread`
+--- keeps many samplers from going in step: whenever the node came up, the first sample is taken
+--- `delay_ms` later and the second one `early_ms` sooner (default 0). `from` is another sampler
+--- whose next sample this one takes when it is due, instead of one at its start.
 ---@return sampler.Sampler
 function M.new(opts)
   return setmetatable({
@@ -34,8 +38,11 @@ function M.new(opts)
     telemetry = opts.telemetry,
     clock = opts.clock,
     on_sample = opts.on_sample,
+    who = opts.who,
     spread = opts.spread or NO_SPREAD,
-    in_a_row = 0,
+    due_ms = opts.from and opts.from.sample_ms == opts.sample_ms and opts.from.due_ms or nil,
+    has_gap = opts.from and opts.from.has_gap,
+    in_a_row = opts.from and opts.from.in_a_row or 0,
     wake = async.signal(),
   }, sampler_mt)
 end
@@ -58,11 +65,12 @@ function Sampler:start()
   end
   self.task = async.spawn(function()
     self:loop()
-  end, { name = "sampler " .. self.meta.watcher, detached = true })
+  end, { name = ("sampler %s %s"):format(self.meta.domain, self.meta.node), detached = true })
 end
 
 --- Ends. A snapshot under way is abandoned; those who wait for it are told.
-function Sampler:stop()
+---@param in_flight? boolean It is not abandoned, and reaches them.
+function Sampler:stop(in_flight)
   if self.unsubscribe then
     self.unsubscribe()
     self.unsubscribe = nil
@@ -72,7 +80,9 @@ function Sampler:stop()
     self.task = nil
   end
   local flight = self.flight
-  if flight then
+  if flight and in_flight then
+    flight.is_own = nil
+  elseif flight then
     self:land(flight, nil, "ECANCELED: the sampler was stopped", "ECANCELED")
     if flight.task then
       flight.task:cancel()
@@ -90,25 +100,34 @@ function Sampler:set_sample_ms(sample_ms)
   end
 end
 
+-- Waits until the next sample is due, or wanted at once.
+function Sampler:await_due()
+  local code
+  if not self.is_due then -- else the node came up while the last try failed
+    code = select(3, self.wake:wait(self.due_ms - self.clock.now_ms()))
+  end
+  if code ~= "ETIMEDOUT" then
+    self.due_ms = self.clock.now_ms()
+  end
+end
+
 function Sampler:loop()
-  local due_ms = self.clock.now_ms()
-  self.came_up = not self:is_out_of_reach()
+  if self.due_ms then
+    self:await_due()
+  else
+    self.due_ms = self.clock.now_ms()
+    self.came_up = not self:is_out_of_reach()
+  end
   while true do
     local spread = self.came_up and self.spread or NO_SPREAD
     self.is_due, self.came_up = false, false
     self:take(true, spread.delay_ms)
     local now_ms = self.clock.now_ms()
-    due_ms = due_ms + self.sample_ms - spread.early_ms
-    if due_ms <= now_ms then
-      due_ms = now_ms + self.sample_ms -- late: do not catch up
+    self.due_ms = self.due_ms + self.sample_ms - spread.early_ms
+    if self.due_ms <= now_ms then
+      self.due_ms = now_ms + self.sample_ms -- late: do not catch up
     end
-    local code
-    if not self.is_due then -- else the node came up while the last try failed
-      code = select(3, self.wake:wait(due_ms - now_ms))
-    end
-    if code ~= "ETIMEDOUT" then
-      due_ms = self.clock.now_ms()
-    end
+    self:await_due()
   end
 end
 
@@ -136,7 +155,7 @@ function Sampler:take(is_own, delay_ms)
         async.sleep(delay_ms)
       end
       self:land(flight, self:fly(flight))
-    end, { name = "sample " .. self.meta.watcher, detached = true, on_error = function(text)
+    end, { name = "sample " .. self.meta.domain, detached = true, on_error = function(text)
       self:land(flight, self:fail(text, "ELUA"))
     end })
   end
@@ -156,15 +175,18 @@ function Sampler:land(flight, ...)
   flight.landed:fire()
 end
 
+function Sampler:emit(event, measurements, metadata)
+  metadata.watcher, metadata.watchers = self.who()
+  metadata.domain, metadata.node = self.meta.domain, self.meta.node
+  self.telemetry:execute("beamlens.sampler." .. event, measurements, metadata)
+end
+
 function Sampler:fail(err, code)
   if code == "EDOWN" then
     self.has_gap = true
   else
     self.in_a_row = self.in_a_row + 1
-    self.telemetry:execute("beamlens.sampler.failed", { in_a_row = self.in_a_row }, {
-      watcher = self.meta.watcher, domain = self.meta.domain, node = self.meta.node,
-      error = err, code = code,
-    })
+    self:emit("failed", { in_a_row = self.in_a_row }, { error = err, code = code })
   end
   return nil, err, code
 end
@@ -218,10 +240,7 @@ function Sampler:accept(flight, data, took_ms)
   self.has_gap = nil
   self.in_a_row = 0
   if flight.is_own then
-    self.telemetry:execute("beamlens.sampler.sample", { duration = took_ms }, {
-      watcher = self.meta.watcher, domain = self.meta.domain, node = self.meta.node,
-      snapshot_id = sample.id, data = data,
-    })
+    self:emit("sample", { duration = took_ms }, { snapshot_id = sample.id, data = data })
   end
   return sample
 end

@@ -10,7 +10,6 @@ local alerts_kept = require("runtime.alerts.kept")
 local async = require("runtime.async")
 local json = require("runtime.json")
 local ownerless = require("runtime.state_store.ownerless")
-local restored = require("runtime.rules.restored")
 local rows = require("runtime.store.rows")
 local tables = require("runtime.state_store.tables")
 local watcher_kept = require("runtime.watcher.kept")
@@ -215,7 +214,7 @@ end
 function State:give_alerts(meta, unit)
   for _, shown in ipairs(self.alerts:firing({ watcher = meta.watcher, node = meta.node })) do
     if shown.domain == meta.domain
-      and not restored.adopt(unit.detector.rules, self.alerts:get(shown.id)) then
+      and not unit.detector:adopt(self.alerts:get(shown.id)) then
       self.alerts:resolve(shown.id, "policy")
     end
   end

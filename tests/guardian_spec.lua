@@ -21,10 +21,16 @@ local function unit_of(name, clock)
     history = { count = function()
       return unit.count
     end },
-    sampler = { set_sample_ms = function(_, ms)
-      unit.sample_ms = ms
-    end },
+    sharers = function()
+      return 1
+    end,
+    slow = function(_, times)
+      unit.sample_ms = times * unit.watcher.policy.sample_ms
+    end,
   }
+  function unit.run_ms()
+    return unit.meter.run_ms
+  end
   return unit
 end
 

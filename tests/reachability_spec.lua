@@ -1,4 +1,5 @@
 local alerts = require("runtime.alerts")
+local async = require("runtime.async")
 local clock = require("runtime.clock")
 local detection = require("support.detection")
 local reachability = require("runtime.reachability")
@@ -13,7 +14,7 @@ local function setup(opts)
   t.snapshots = { { id = "s1", captured_at = 1, data = { n = 1 } } }
   t.reachability = reachability.new({
     target = t.target, alerts = t.alerts, telemetry = t.bus, clock = t.clock,
-    rules = opts.rules, mute = opts.mute, renotify_ms = opts.renotify_ms,
+    rules = opts.rules, mute = opts.mute, guard = opts.guard, renotify_ms = opts.renotify_ms,
     last_snapshots = function()
       return t.snapshots
     end,
@@ -63,6 +64,67 @@ describe("reachability", function()
     t.pass(2)
     assert.equal("node_down critical", t.firing())
     assert.is_nil(t.reachability:findings()[1].muted)
+  end))
+
+  it("has a guard look at what it fires", case({ guard = function(request)
+    assert.same({ "node_down", "critical" }, { request.type, request.severity })
+    request.severity, request.title = "warning", "by night"
+    return request
+  end }, function(t)
+    t.target:emit("down")
+    t.pass(70)
+    assert.equal("node_down warning", t.firing())
+    assert.equal("by night", t.alerts:firing()[1].title)
+    t.target:emit("up")
+    assert.equal("", t.firing())
+  end))
+
+  local asked = {}
+  it("keeps back what a guard refuses, until it worsens", case({ guard = function(request)
+    table.insert(asked, request.severity)
+    return #asked == 2 and request or nil, "planned work"
+  end }, function(t)
+    t.target:emit("refused", { code = "ECOOKIE", err = "ECOOKIE: no" })
+    t.pass(120)
+    assert.same({ "warning" }, asked)
+    assert.equal("", t.firing())
+    assert.equal("planned work", t.reachability:findings()[1].refused)
+    t.target:emit("down", { code = "ENODE", err = "ENODE: gone" })
+    t.pass(1)
+    assert.same({ "warning", "critical" }, asked)
+    assert.equal("node_down critical", t.firing())
+    assert.is_nil(t.reachability:findings()[1].refused)
+    -- One that is better again is an update of it.
+    t.target:emit("up")
+    asked = {}
+    t.target:emit("restarted")
+    t.target:emit("restarted")
+    assert.same({ "info", "info" }, asked)
+    assert.equal("node_restarted info", t.firing())
+  end))
+
+  local go = async.signal()
+  it("does not wait for a guard that does", case({ guard = function(request)
+    go:wait()
+    return request
+  end }, function(t)
+    t.target:emit("unresponsive", { silent_ms = 15000 })
+    t.target:emit("down")
+    t.pass(70)
+    assert.equal("", t.firing())
+    t.target:emit("up")
+    t.names()
+    go:fire()
+    assert.equal("alert_fired new, alert_resolved, alert_fired new, alert_resolved", t.names())
+  end))
+
+  it("loses no alert by a guard that fails", case({ guard = function()
+    error("oops", 0)
+  end }, function(t)
+    t.target:emit("down")
+    t.pass(70)
+    assert.equal("node_down critical", t.firing())
+    assert.equal("finding.pending, finding.firing, rule.failed, alert_fired new", t.names())
   end))
 
   it("fires node_down when reconnecting failed for 60 s", case({}, function(t)

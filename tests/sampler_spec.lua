@@ -21,7 +21,10 @@ local function setup(opts)
     return { mono_ms = t.taken, n = t.taken }
   end
   t.sampler = sampler.new({
-    meta = { watcher = "shop", domain = "beam", node = "shop@db1" },
+    meta = { domain = "beam", node = "shop@db1" },
+    who = function()
+      return "shop"
+    end,
     domain = t.domain, ctx = { target = t.target, sweep = t.sweep },
     sample_ms = opts.sample_ms or 3600000, telemetry = t.bus, clock = t.clock,
     timeout_ms = opts.timeout_ms, spread = opts.spread,

@@ -5,7 +5,6 @@ local clock = require("runtime.clock")
 local detection = require("support.detection")
 local journal = require("runtime.watcher.journal")
 local keeper = require("runtime.store.keeper")
-local restored = require("runtime.rules.restored")
 local snapshots = require("runtime.watcher.snapshots")
 local state_store = require("runtime.state_store")
 local store = require("runtime.store")
@@ -27,7 +26,9 @@ local function unit(name, node, limit)
   function watcher.happened() end
   return { meta = { watcher = name, domain = "beam", node = node or "a@h" }, watcher = watcher,
     policy = { history = { alerts = limit or 100 } },
-    detector = { rules = { rules = {}, entries = {}, clock = clock.system() } } }
+    detector = { adopt = function(_, alert)
+      return alert.source ~= "rule"
+    end } }
 end
 
 -- What an app knows of its watchers.
@@ -273,7 +274,7 @@ describe("a finding of before a restart", function()
     local t = detection.setup({ rules = { detection.queue_rule(changes) } })
     alerts_kept.restore(t.alerts, { { alert = alert, told_by = "rule",
       told_at = detection.WALL_MS, begun_at = detection.WALL_MS } })
-    assert.is_true(restored.adopt(t.detector.rules, alert))
+    assert.is_true(t.detector:adopt(alert))
     return t, alert
   end
 
@@ -300,6 +301,6 @@ describe("a finding of before a restart", function()
   it("has no rule any more: it is not taken over", function()
     local _, alert = restarted()
     local t = detection.setup({ rules = {} })
-    assert.is_false(restored.adopt(t.detector.rules, alert))
+    assert.is_false(t.detector:adopt(alert))
   end)
 end)

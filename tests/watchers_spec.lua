@@ -64,7 +64,8 @@ describe("the watchers that are shipped", function()
       local name = path:match("([^/]+)%.lua$")
       support.wait_until(function()
         return #b:all("beamlens.sampler.sample", function(event)
-          return event.metadata.watcher == name
+          local names = event.metadata.watchers or { event.metadata.watcher }
+          return (" " .. table.concat(names, " ") .. " "):find(" " .. name .. " ", 1, true)
         end) >= 4
       end, 60000, "samples of " .. name)
     end

@@ -1,8 +1,10 @@
 --- A node that is watched: the connection, the sweep and the watch over reachability, which exist
---- once for all its watchers, and a unit per watcher. Watchers whose domain watches no node share
---- one of these by their label; it has neither connection nor sweep nor reachability.
+--- once for all its watchers, the feeds of samples, which some of them share, and a unit per
+--- watcher. Watchers whose domain watches no node share one of these by their label; it has neither
+--- connection nor sweep nor reachability.
 
 local async = require("runtime.async")
+local feeds = require("runtime.detector.feeds")
 local reachability = require("runtime.reachability")
 local sweep = require("runtime.sweep")
 local target = require("runtime.target")
@@ -16,9 +18,9 @@ local MIN_SWEEP_MS = 2000
 -- How long a turn of the loop may start watchers.
 local START_TURN_MS = 10
 
--- The watchers of one node take their first samples one after the other, and all watchers of the
--- host their second ones at different times.
-local BETWEEN_WATCHERS_MS = 100
+-- The feeds of one node take their first samples one after the other, and all feeds of the host
+-- their second ones at different times.
+local BETWEEN_FEEDS_MS = 100
 local LATEST_SHARE, EARLIEST_SHARE = 0.25, 0.5 -- of the cadence
 
 ---@class node_unit.NodeUnit
@@ -26,10 +28,19 @@ local LATEST_SHARE, EARLIEST_SHARE = 0.25, 0.5 -- of the cadence
 ---@field target? target.Target nil, as the next two, where no node is watched.
 ---@field sweep? sweep.Sweep
 ---@field reachability? reachability.Reachability
+---@field feeds feeds.Feeds
 ---@field units unit.Unit[]
 ---@field is_listed boolean The files name it; else it was found as a member of a cluster.
 local NodeUnit = {}
 local node_unit_mt = { __index = NodeUnit }
+
+local function spread(sample_ms, index)
+  local delay_ms, latest_ms = (index - 1) * BETWEEN_FEEDS_MS, sample_ms * LATEST_SHARE
+  return {
+    delay_ms = delay_ms <= latest_ms and delay_ms or math.random() * latest_ms,
+    early_ms = math.random() * sample_ms * EARLIEST_SHARE,
+  }
+end
 
 --- Builds a node without watchers; nothing runs and nothing connects.
 ---@param opts { policy: table, host: app.Options, is_listed: boolean } `policy` is that of its
@@ -38,7 +49,11 @@ local node_unit_mt = { __index = NodeUnit }
 function M.new(opts)
   local policy, host = opts.policy, opts.host
   local self = setmetatable({ name = policy.node, host = host, is_listed = opts.is_listed,
-    policy = policy, units = {} }, node_unit_mt)
+    policy = policy, units = {}, by_name = {} }, node_unit_mt)
+  self.feeds = feeds.new({ spread = spread })
+  function self.is_watched(domain)
+    return self.feeds:has(domain)
+  end
   if not policy.has_no_node then
     self:build(policy)
   end
@@ -63,8 +78,15 @@ function NodeUnit:build(policy)
     telemetry = host.telemetry,
     clock = host.clock,
     rules = policy.rules, mute = policy.mute,
+    guard = function(request)
+      local first = self.units[1]
+      if not first then
+        return request
+      end
+      return first.watcher:guard_alert(request)
+    end,
     last_snapshots = function()
-      return self:last_snapshots()
+      return self.feeds:last_snapshots()
     end,
   })
 end
@@ -73,31 +95,7 @@ end
 ---@param watcher_name string
 ---@return unit.Unit?
 function NodeUnit:find(watcher_name)
-  for _, one in ipairs(self.units) do
-    if one.meta.watcher == watcher_name then
-      return one
-    end
-  end
-end
-
---- Whether one of its watchers is of that domain.
----@param domain string
----@return boolean
-function NodeUnit:watches(domain)
-  for _, one in ipairs(self.units) do
-    if one.meta.domain == domain then
-      return true
-    end
-  end
-  return false
-end
-
-local function spread(policy, index)
-  local delay_ms, latest_ms = (index - 1) * BETWEEN_WATCHERS_MS, policy.sample_ms * LATEST_SHARE
-  return {
-    delay_ms = delay_ms <= latest_ms and delay_ms or math.random() * latest_ms,
-    early_ms = math.random() * policy.sample_ms * EARLIEST_SHARE,
-  }
+  return self.by_name[watcher_name]
 end
 
 --- Adds a watcher. It starts with the node, or at once when that runs.
@@ -105,12 +103,12 @@ end
 ---@param parts parts.Parts
 ---@return unit.Unit
 function NodeUnit:add(policy, parts)
-  local added = unit.new({ policy = policy, parts = parts, host = self.host, node = self,
-    spread = spread(policy, #self.units + 1) })
-  self.units[#self.units + 1] = added
+  local added = unit.new({ policy = policy, parts = parts, host = self.host, node = self })
+  self.units[#self.units + 1], self.by_name[policy.name] = added, added
   if self.sweep then
     self.sweep:need(parts.domain.sweeps)
-    self:set_sweep_interval()
+    self.sweep.min_interval_ms = math.min(self.sweep.min_interval_ms or math.huge,
+      math.max(MIN_SWEEP_MS, policy.sample_ms))
   end
   if self.is_running then
     added:start()
@@ -134,7 +132,7 @@ function NodeUnit:remove(gone)
   for _, one in ipairs(self.units) do
     kept[#kept + 1] = one ~= gone and one or nil
   end
-  self.units = kept
+  self.units, self.by_name[gone.meta.watcher] = kept, nil
   gone:stop("removed", "policy")
   local meta = gone.meta
   for _, alert in ipairs(self.host.alerts:firing({ node = meta.node, watcher = meta.watcher })) do
@@ -158,17 +156,6 @@ function NodeUnit:settle()
   if policy.address ~= before.address or policy.cookie_file ~= before.cookie_file then
     self.target:reach_by(policy.address, self.host.cookie(policy.cookie_file))
   end
-end
-
--- The last sample of each watcher: what the node looked like before it went away.
-function NodeUnit:last_snapshots()
-  local snapshots = {}
-  for _, one in ipairs(self.units) do
-    for _, snapshot in ipairs(one.detector:last_snapshots()) do
-      snapshots[#snapshots + 1] = snapshot
-    end
-  end
-  return snapshots
 end
 
 -- Starts the watchers, a few in each turn of the loop: a prompt takes a millisecond to render.

@@ -1,4 +1,5 @@
---- One watcher with all that is its own: the executor, the detector and the watcher itself.
+--- One watcher with all that is its own: the executor, the detector and the watcher itself. What
+--- its detector shares with other watchers of the node is in runtime/detector.lua.
 
 local async = require("runtime.async")
 local detector = require("runtime.detector")
@@ -23,8 +24,8 @@ local unit_mt = { __index = Unit }
 
 --- Builds a unit; nothing runs.
 ---@param opts { policy: table, parts: parts.Parts, host: app.Options,
---- node?: node_unit.NodeUnit, spread?: table }
---- `node` is what the watchers of one node share; `spread`: see runtime/sampler.lua.
+--- node?: node_unit.NodeUnit }
+--- `node` is what the watchers of one node share.
 ---@return unit.Unit
 function M.new(opts)
   local policy, host, parts, node = opts.policy, opts.host, opts.parts, opts.node or {}
@@ -32,19 +33,17 @@ function M.new(opts)
   local ctx = { target = node.target, sweep = node.sweep, node = policy.node, clock = host.clock,
     settings = parts.settings }
   local self = setmetatable({ policy = policy, parts = parts, meta = meta, domain = parts.domain,
-    registry = parts.registry, ctx = ctx, host = host, node = node, state = host.state,
+    registry = parts.registry, host = host, node = node, state = host.state,
     meter = async.meter() }, unit_mt)
   self.executor = executor.new({ sandbox = host.sandbox, domain = parts.domain, ctx = ctx,
     limits = policy.execute, telemetry = host.telemetry, meta = meta, clock = host.clock })
   self.detector = detector.new({ meta = meta, domain = parts.domain, ctx = ctx, policy = policy,
     executor = self.executor, alerts = host.alerts, telemetry = host.telemetry,
-    clock = host.clock, spread = opts.spread,
-    is_watched = node.watches and function(domain)
-      return node:watches(domain)
-    end,
+    clock = host.clock, feeds = node.feeds, is_watched = node.is_watched,
     guard = function(request)
       return self.watcher:guard_alert(request)
     end })
+  self.executor.ctx = self.detector.ctx
   local account = self:account()
   self.watcher = watcher.new({ meta = meta, policy = policy, domain = parts.domain,
     detector = self.detector, alerts = host.alerts, executor = self.executor,
@@ -71,7 +70,6 @@ function Unit:reload(policy, parts)
   local has_other_domain = parts.domain ~= self.domain
   self.policy, self.parts = policy, parts
   self.domain, self.registry = parts.domain, parts.registry
-  self.ctx.settings = parts.settings
   self.executor:set_limits(policy.execute)
   if has_other_domain then
     self.executor.domain = parts.domain
@@ -79,11 +77,18 @@ function Unit:reload(policy, parts)
       self.node.sweep:need(parts.domain.sweeps)
     end
   end
-  self.detector:set_policy(policy, has_other_domain and parts.domain or nil)
+  self.detector:set_policy(policy, parts.domain, parts.settings)
+  self.executor.ctx = self.detector.ctx
   self.host.alerts:set_limit(policy.name, policy.node, policy.history.alerts)
   self:account()
   self.watcher:reload({ policy = policy, domain = parts.domain, prompt = parts.prompt,
     registry = parts.registry })
+end
+
+--- How long its tasks have run, with its part of those that it shares with other watchers.
+---@return number
+function Unit:run_ms()
+  return self.meter.run_ms + self.detector:sampling_ms()
 end
 
 --- Begins to sample and to decide.

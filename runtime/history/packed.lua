@@ -189,6 +189,36 @@ function Block:add(sample)
   self.count = offset + 1
 end
 
+local function copy_column(column)
+  if type(column) == "cdata" then
+    return ffi.new(ffi.typeof(column), column)
+  elseif getmetatable(column) == any_mt then
+    local list = setmetatable({}, any_mt)
+    for offset, value in pairs(column) do
+      list[offset] = value
+    end
+    return list
+  end
+  return column
+end
+
+--- Another block of the same samples, which can be added to.
+---@return packed.Block
+function Block:copy()
+  local other = M.new(self.first)
+  other.count = self.count
+  for _, name in ipairs({ "mono", "at", "took", "ids" }) do
+    ffi.copy(other[name], self[name], ffi.sizeof(self[name]))
+  end
+  for key, column in pairs(self.columns) do
+    other.columns[key] = copy_column(column)
+  end
+  for offset, extra in pairs(self.extra) do
+    other.extra[offset] = extra
+  end
+  return other
+end
+
 --- A metric of a sample, by the sample's index in the history.
 ---@param index integer
 ---@param key string

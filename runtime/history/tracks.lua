@@ -24,6 +24,23 @@ function M.new()
   return setmetatable({ parts = {} }, tracks_mt)
 end
 
+local function copy(value)
+  if type(value) ~= "table" then
+    return value
+  end
+  local copied = {}
+  for key, item in pairs(value) do
+    copied[key] = copy(item)
+  end
+  return copied
+end
+
+--- Other tracks with the same points.
+---@return tracks.Tracks
+function Tracks:copy()
+  return setmetatable({ parts = copy(self.parts) }, tracks_mt)
+end
+
 local function value_at(track, field, index)
   local value = track[field]
   if type(value) ~= "table" then

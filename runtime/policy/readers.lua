@@ -204,12 +204,13 @@ local rule_change = record({
   end },
 })
 
--- A detector of the file itself, whose `when` has as long as a hook.
+-- A detector of the file itself, whose `when` has as long as a hook. `written`: as the file has it.
 local function own_rule(rule)
   local copy = {}
   for key, value in pairs(rule) do
     copy[key] = value
   end
+  copy.written = rule
   copy.when = metered.wrap({ label = "rule " .. rule.type, limit_ms = HOOK_MS }, rule.when)
   return copy
 end

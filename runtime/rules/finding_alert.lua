@@ -141,6 +141,17 @@ function M.snapshot(sample)
   return { id = sample.id, captured_at = sample.at_ms, data = history.whole(sample.data) }
 end
 
+--- Several samples so.
+---@param samples history.Sample[]
+---@return { id: string, captured_at: number, data: table }[]
+function M.snapshots(samples)
+  local list = {}
+  for i, sample in ipairs(samples) do
+    list[i] = M.snapshot(sample)
+  end
+  return list
+end
+
 --- What changes of an alert while its finding holds.
 ---@param finding table
 ---@param held_ms number

@@ -35,38 +35,32 @@ function M.begun_ms(finding, clock)
   return clock.now_ms() - math.max(0, clock.wall_ms() - finding.since)
 end
 
-local function rule_of(rules, type_name)
-  for _, rule in ipairs(rules.rules) do
-    if rule.type == type_name then
-      return rule
-    end
-  end
-end
-
 --- Gives a firing alert back to the rules of its watcher.
 ---@param rules rules.Rules
+---@param user detector.Detector The watcher's.
 ---@param alert alerts.Alert
 ---@return boolean ok False when the rule that fired it is in force no more.
-function M.adopt(rules, alert)
+function M.adopt(rules, user, alert)
   local finding = M.finding(alert)
   if not finding then
     return true
   end
-  local rule = rule_of(rules, alert.type)
+  local rule = rules.by_type[alert.type]
   if not rule then
     return alert.source ~= "rule"
   end
-  local by_subject = rules.entries[rule.type] or {}
-  rules.entries[rule.type] = by_subject
-  if by_subject[finding.subject] then
-    by_subject[finding.subject].finding.alert_id = alert.id
-    return true
+  local entry = rules:entry(finding)
+  if not entry then
+    entry = {
+      rule = rule, finding = finding, held_ms = math.max(0, alert.last_seen - alert.detected_at),
+      begun_ms = M.begun_ms(finding, rules.clock), clear_ms = 0, trace_id = alert.trace_id,
+      told_rank = RANK[finding.severity], told_value = finding.value, is_restored = true,
+      alert_of = {}, refused_by = {}, is_open = true,
+    }
+    finding.alert_id = nil
+    rules:put(entry)
   end
-  by_subject[finding.subject] = {
-    rule = rule, finding = finding, held_ms = math.max(0, alert.last_seen - alert.detected_at),
-    begun_ms = M.begun_ms(finding, rules.clock), clear_ms = 0, trace_id = alert.trace_id,
-    told_rank = RANK[finding.severity], told_value = finding.value, is_restored = true,
-  }
+  rules.firing:set_alert(entry, user, alert.id)
   return true
 end
 

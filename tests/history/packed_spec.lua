@@ -26,7 +26,56 @@ local function filled(count)
   return h, raw
 end
 
+-- The `third` of all samples.
+local function thirds(h)
+  local list = {}
+  for i, sample in ipairs(h:samples()) do
+    list[i] = sample.data.third
+  end
+  return list
+end
+
 describe("packed samples", function()
+  it("are in a fork, too, and what comes later is in one of the two", function()
+    for _, count in ipairs({ 0, 3, 5, 64, 68, 69, 300 }) do
+      local h, raw = filled(count)
+      local fork = h:fork()
+      assert.same(thirds(h), thirds(fork))
+      for i = count + 1, count + 100 do
+        for factor, one in pairs({ h, fork }) do
+          local data = data_at(i)
+          data.third, data.widens = factor * i, factor == 1 and "text" or i
+          one:add({ id = ("%016x"):format(i), at_ms = 1.8e12 + i, mono_ms = -5e8 + i * 10000.5,
+            data = data, took_ms = 1 })
+        end
+      end
+      for factor, one in pairs({ h, fork }) do
+        local samples = one:samples()
+        assert.equal(count + 100, #samples)
+        for i, sample in ipairs(samples) do
+          local is_new = i > count
+          assert.equal(is_new and factor * i or raw[i].data.third, sample.data.third)
+          assert.equal(is_new and (factor == 1 and "text" or i) or raw[i].data.widens,
+            sample.data.widens)
+        end
+      end
+    end
+  end)
+
+  it("go over to a history that does not reach back as far", function()
+    local old, young = filled(200), filled(10)
+    young:clear()
+    old:add({ id = "a", at_ms = 2e12, mono_ms = -4.97e8, data = { third = 1 } })
+    young:add({ id = "b", at_ms = 2e12, mono_ms = -4.97e8 + 5, data = { third = 2 } })
+    old:take_over(young)
+    assert.equal(201, old:count())
+    young:take_over(old)
+    assert.equal(201, young:count())
+    assert.equal(1, young:latest().data.third)
+    young:take_over(history.new())
+    assert.equal(201, young:count())
+  end)
+
   it("come out as they went in, key by key and whole", function()
     local h, raw = filled(300)
     local samples = h:samples()

@@ -1,7 +1,7 @@
 -- All rules of the project over one node: a detector per domain as it ships, and reachability.
 --
 --   local node = judged.new({ target = t, sweep = s, clock = c, on_finding = print })
---   node.detectors.beam:on_sample(sample)
+--   node.detectors.beam.feed:on_sample(sample)
 --   node:errors()                                  -- what rules raised
 --
 -- Investigations are not run, and nothing samples by itself.
@@ -132,8 +132,7 @@ end
 --- The node is another incarnation; a detector that samples by itself does this on its own.
 function Judged:restart()
   for _, one in pairs(self.detectors) do
-    one:forget_life(one:last_snapshots())
-    one.history:clear()
+    one.feed:begin_life()
   end
 end
 

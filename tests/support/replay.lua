@@ -58,7 +58,7 @@ function Replay:take(entry)
   if entry.k == "event" then
     self:event(one, entry.v)
   elseif entry.k == "sample" and one.detectors[entry.d] then
-    local ok, err = one.detectors[entry.d]:on_sample(entry.v)
+    local ok, err = one.detectors[entry.d].feed:on_sample(entry.v)
     if not ok then
       table.insert(self.errors, ("%s at %.0f s: %s"):format(entry.d, entry.t / 1000, err))
     end
