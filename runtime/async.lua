@@ -30,6 +30,8 @@ local current ---@type async.Task?
 local ambient ---@type async.Meter? Of the tasks that are being started.
 local switched_ns = 0 -- when a task with a meter, or one beside it, began or went on last
 
+local function ignore() end
+
 local function default_on_error(text, task)
   io.stderr:write(("beamlens: task %s failed: %s\n"):format(task.name, text))
 end
@@ -47,12 +49,21 @@ local function cancel_children(task)
   end
 end
 
+local function leave_parent(task)
+  local siblings = task.parent and task.parent.children
+  if siblings then
+    siblings:remove(task)
+    if siblings:is_empty() then
+      task.parent.children = nil
+    end
+  end
+end
+
 local function finish(task, ok, ...)
   task.done = true
+  task.co = nil -- whoever keeps the task does not keep its stack
   task.results = { ok, n = select("#", ...) + 1, ... }
-  if task.parent then
-    task.parent.children:remove(task)
-  end
+  leave_parent(task)
   cancel_children(task)
   if not ok and (...) ~= CANCELLED then
     task.on_error(tostring((...)), task)
@@ -91,8 +102,9 @@ local function resume(task, ...)
   current = previous
 end
 
+-- An error that is raised again keeps the traceback of its first place.
 local function with_traceback(err)
-  if err == CANCELLED or type(err) ~= "string" then
+  if err == CANCELLED or type(err) ~= "string" or err:find("\nstack traceback:\n", 1, true) then
     return err
   end
   return debug.traceback(err, 2)
@@ -173,6 +185,17 @@ function Task:join(timeout_ms)
   end)
 end
 
+--- Calls `fn(ok, ...)` once the task has ended, as `join` would return. It must not wait.
+---@param fn fun(ok: boolean, ...)
+function Task:on_end(fn)
+  if self.done then
+    fn(unpack(self.results, 1, self.results.n))
+    return
+  end
+  self.joiners = self.joiners or {}
+  table.insert(self.joiners, fn)
+end
+
 --- True inside a task.
 function M.in_task()
   return current ~= nil
@@ -249,7 +272,7 @@ end
 ---@async
 ---@param ms number
 function M.sleep(ms)
-  M.await(ms, function() end)
+  M.await(ms, ignore)
 end
 
 local function unpack_outcome(ok, ...)
@@ -257,6 +280,18 @@ local function unpack_outcome(ok, ...)
     error((...), 0)
   end
   return ...
+end
+
+--- Calls a function on a stack of its own, which goes when it returns: whoever waits for long has
+--- not to keep what the call needed.
+---@async
+---@param name string
+---@param fn async fun(...): any ...
+---@param ... any Arguments for `fn`.
+---@return any ... Its results. An error is raised here.
+function M.apart(name, fn, ...)
+  local task = M.spawn(fn, { name = name, on_error = ignore }, ...)
+  return unpack_outcome(task:join())
 end
 
 --- Waits for what happens outside: a session notes or gives its results alone, not how they came.

@@ -21,6 +21,7 @@ local prompts = require("runtime.prompts")
 local snapshots = require("runtime.watcher.snapshots")
 local standing = require("runtime.watcher.standing")
 local supervisor = require("runtime.watcher.supervisor")
+local tool_call = require("runtime.watcher.tool_call")
 local tools = require("runtime.tools")
 local units = require("runtime.units")
 local waking = require("runtime.watcher.waking")
@@ -361,16 +362,16 @@ function Watcher:wait(ms, opts)
     woken_by = woken_by or json.null }
 end
 
---- Ends a cycle that does not end itself: a minute, twice as long each time in a row.
----@async
+--- The wait after a cycle that does not end itself: a minute, twice as long each time in a row.
 ---@param reason string
+---@return tool_call.Wait
 function Watcher:forced_wait(reason)
   local bounds = self.policy.wait
   local ms = math.min(bounds.max_ms, math.max(bounds.min_ms,
     FORCED_WAIT_MS * 2 ^ math.min(20, self.forced_waits)))
   self.forced_waits = self.forced_waits + 1
   self.ended = reason
-  self.last_wait = self:wait(ms, { note = "ended by the runtime: " .. reason })
+  return { ms = ms, note = "ended by the runtime: " .. reason, result = {} }
 end
 
 --- Says that it begins with something: a decision, or a cycle.
@@ -422,6 +423,17 @@ function Watcher:system_prompt()
   return self.system
 end
 
+local function run_cycle(self)
+  self.status = "deciding"
+  self:progress()
+  self.cycles = self.cycles + 1
+  self.cycle = cycle.new(self)
+  self.trace_id = self.cycle.trace_id
+  local wait = self.cycle:run()
+  self.cycle = nil
+  return wait
+end
+
 -- The body of the task.
 function Watcher:run()
   self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
@@ -438,14 +450,12 @@ function Watcher:run()
     elseif not self:is_in_contact() then
       await_contact(self)
     else
-      self.status = "deciding"
-      self:progress()
-      self.cycles = self.cycles + 1
-      self.cycle = cycle.new(self)
-      self.trace_id = self.cycle.trace_id
-      self.cycle:run()
-      self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
+      local wait = async.apart("cycle", run_cycle, self)
       self.snapshots:unpin_all()
+      if wait then
+        tool_call.finish(self, wait)
+      end
+      self.trace_id, self.busy_since_ms = nil, nil
     end
   end
 end
