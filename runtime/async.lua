@@ -165,8 +165,8 @@ function Task:cancel()
   end
   self.cancelled = true
   cancel_children(self)
-  if self.abort then
-    self.abort()
+  if self.wait then
+    self.wait:give_up(CANCELLED)
   end
 end
 
@@ -201,6 +201,51 @@ function M.in_task()
   return current ~= nil
 end
 
+-- One call of `await`. It is over once: when it is done, given up, or out of time.
+local Wait = {}
+local wait_mt = { __index = Wait }
+
+function Wait:settle()
+  self.is_over = true
+  self.task.wait = nil
+  if self.timer then
+    self.timer:close()
+  end
+end
+
+function Wait:finish(...)
+  if self.is_over then
+    return
+  end
+  self:settle()
+  if self.is_waiting then
+    resume(self.task, ...)
+  else
+    self.early = { n = select("#", ...), ... }
+  end
+end
+
+function Wait:give_up(...)
+  self:settle()
+  if self.cancel then
+    self.cancel()
+  end
+  resume(self.task, ...)
+end
+
+function Wait:time_out(timeout_ms)
+  if not self.is_over then
+    self:give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
+  end
+end
+
+local function resumed(first, ...)
+  if first == CANCELLED then
+    error(CANCELLED, 0)
+  end
+  return first, ...
+end
+
 --- Waits for a callback.
 ---@async
 ---@param timeout_ms? number After this, the wait is cancelled and `await` returns
@@ -216,55 +261,20 @@ function M.await(timeout_ms, start)
   if task.cancelled then
     error(CANCELLED, 0)
   end
-  timeout_ms = timeout_ms and math.max(0, math.ceil(timeout_ms))
-
-  local settled, waiting, early, timer = false, false, nil, nil
-  local function settle()
-    settled = true
-    task.abort = nil
-    if timer then
-      timer:close()
-    end
-  end
-  local cancel = start(function(...)
-    if settled then
-      return
-    end
-    settle()
-    if waiting then
-      resume(task, ...)
-    else
-      early = { n = select("#", ...), ... }
-    end
+  local wait = setmetatable({ task = task }, wait_mt)
+  wait.cancel = start(function(...)
+    wait:finish(...)
   end)
-  if early then
-    return unpack(early, 1, early.n)
-  end
-
-  local function give_up(...)
-    settle()
-    if cancel then
-      cancel()
-    end
-    resume(task, ...)
+  if wait.is_over then
+    return unpack(wait.early, 1, wait.early.n)
   end
   if timeout_ms then
-    timer = world.timer(timeout_ms, function()
-      if not settled then
-        give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
-      end
+    timeout_ms = math.max(0, math.ceil(timeout_ms))
+    wait.timer = world.timer(timeout_ms, function()
+      wait:time_out(timeout_ms)
     end)
   end
-  task.abort = function()
-    give_up(CANCELLED)
-  end
-  waiting = true
-  local function resumed(first, ...)
-    if first == CANCELLED then
-      error(CANCELLED, 0)
-    end
-    return first, ...
-  end
+  task.wait, wait.is_waiting = wait, true
   return resumed(coroutine.yield())
 end
 

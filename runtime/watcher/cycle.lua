@@ -50,7 +50,7 @@ function Cycle:request(wait)
   local meta = watcher.meta
   return {
     system = watcher:system_prompt(),
-    tools = watcher.tools,
+    tools = tools.for_request(),
     messages = self.conversation:messages(),
     cache_to = self.conversation:settled(),
     context = {
