@@ -23,6 +23,7 @@ local state = require("runtime.watcher.state")
 local supervisor = require("runtime.watcher.supervisor")
 local tool_call = require("runtime.watcher.tool_call")
 local tools = require("runtime.tools")
+local turns = require("runtime.turns")
 local waking = require("runtime.watcher.waking")
 local watcher_opening = require("runtime.watcher.facts")
 
@@ -74,6 +75,7 @@ local watcher_mt = { __index = Watcher }
 ---@field target? table Default: none; there is always contact.
 ---@field account? spending.Account What this watcher spends, and may spend.
 ---@field pace? pace.Pace
+---@field turns? turns.Turns Those of all watchers of the host. Default: its own.
 ---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
 
 --- Creates a watcher; `start` begins.
@@ -84,7 +86,7 @@ function M.new(opts)
     meta = opts.meta, policy = opts.policy, domain = opts.domain, detector = opts.detector,
     alerts = opts.alerts, executor = opts.executor, registry = opts.registry,
     prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
-    account = opts.account, pace = opts.pace,
+    account = opts.account, pace = opts.pace, turns = opts.turns or turns.new(),
     iteration = 0, cycles = 0, forced_waits = 0, reloads = 0,
     status = "stopped",
   }, watcher_mt)
@@ -92,7 +94,8 @@ function M.new(opts)
   self.snapshots = snapshots.new({ limit = self.policy.history.snapshots })
   self.model = model_state.new({ clock = self.clock })
   self.journal = journal.new()
-  self.waking = waking.new({ clock = self.clock, await = opts.await or async.await })
+  self.waking = waking.new({ clock = self.clock, await = opts.await or async.await,
+    turns = self.turns })
   local function emit(...)
     self:emit(...)
   end
