@@ -73,6 +73,7 @@ function M.new(opts)
     latest = {}, -- fingerprint -> its newest entry
     limits = {}, -- "watcher\0node" -> limit
     on_change = function() end, -- (id, is_seen_only): see runtime/state_store.lua
+    listeners = {}, -- "watcher\0node" -> what is called when an alert of theirs is told
   }, alerts_mt)
 end
 
@@ -86,6 +87,15 @@ end
 ---@param limit integer
 function Alerts:set_limit(watcher, node, limit)
   self.limits[owner_of({ watcher = watcher, node = node })] = limit
+end
+
+--- Calls `fn` whenever an alert of a watcher on a node is told (`alert_fired`), after the event. It
+--- must not wait.
+---@param watcher string
+---@param node string
+---@param fn fun(alert: alerts.Alert, cause: string)|nil nil: no longer.
+function Alerts:on_fired(watcher, node, fn)
+  self.listeners[owner_of({ watcher = watcher, node = node })] = fn
 end
 
 function Alerts:emit(event, entry, measurements, metadata)
@@ -102,6 +112,10 @@ end
 function Alerts:tell(entry, cause, trace_id)
   entry.told_at_ms = self.clock.now_ms()
   self:emit("alert_fired", entry, {}, { cause = cause, trace_id = trace_id })
+  local listener = self.listeners[owner_of(entry.alert)]
+  if listener then
+    listener(record.copy(entry.alert), cause)
+  end
   return record.copy(entry.alert), cause
 end
 

@@ -30,6 +30,8 @@ local current ---@type async.Task?
 local ambient ---@type async.Meter? Of the tasks that are being started.
 local switched_ns = 0 -- when a task with a meter, or one beside it, began or went on last
 
+local function ignore() end
+
 local function default_on_error(text, task)
   io.stderr:write(("beamlens: task %s failed: %s\n"):format(task.name, text))
 end
@@ -47,12 +49,21 @@ local function cancel_children(task)
   end
 end
 
+local function leave_parent(task)
+  local siblings = task.parent and task.parent.children
+  if siblings then
+    siblings:remove(task)
+    if siblings:is_empty() then
+      task.parent.children = nil
+    end
+  end
+end
+
 local function finish(task, ok, ...)
   task.done = true
+  task.co = nil -- whoever keeps the task does not keep its stack
   task.results = { ok, n = select("#", ...) + 1, ... }
-  if task.parent then
-    task.parent.children:remove(task)
-  end
+  leave_parent(task)
   cancel_children(task)
   if not ok and (...) ~= CANCELLED then
     task.on_error(tostring((...)), task)
@@ -91,8 +102,9 @@ local function resume(task, ...)
   current = previous
 end
 
+-- An error that is raised again keeps the traceback of its first place.
 local function with_traceback(err)
-  if err == CANCELLED or type(err) ~= "string" then
+  if err == CANCELLED or type(err) ~= "string" or err:find("\nstack traceback:\n", 1, true) then
     return err
   end
   return debug.traceback(err, 2)
@@ -153,8 +165,8 @@ function Task:cancel()
   end
   self.cancelled = true
   cancel_children(self)
-  if self.abort then
-    self.abort()
+  if self.wait then
+    self.wait:give_up(CANCELLED)
   end
 end
 
@@ -173,9 +185,65 @@ function Task:join(timeout_ms)
   end)
 end
 
+--- Calls `fn(ok, ...)` once the task has ended, as `join` would return. It must not wait.
+---@param fn fun(ok: boolean, ...)
+function Task:on_end(fn)
+  if self.done then
+    fn(unpack(self.results, 1, self.results.n))
+    return
+  end
+  self.joiners = self.joiners or {}
+  table.insert(self.joiners, fn)
+end
+
 --- True inside a task.
 function M.in_task()
   return current ~= nil
+end
+
+-- One call of `await`. It is over once: when it is done, given up, or out of time.
+local Wait = {}
+local wait_mt = { __index = Wait }
+
+function Wait:settle()
+  self.is_over = true
+  self.task.wait = nil
+  if self.timer then
+    self.timer:close()
+  end
+end
+
+function Wait:finish(...)
+  if self.is_over then
+    return
+  end
+  self:settle()
+  if self.is_waiting then
+    resume(self.task, ...)
+  else
+    self.early = { n = select("#", ...), ... }
+  end
+end
+
+function Wait:give_up(...)
+  self:settle()
+  if self.cancel then
+    self.cancel()
+  end
+  resume(self.task, ...)
+end
+
+function Wait:time_out(timeout_ms)
+  if not self.is_over then
+    self:give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
+  end
+end
+
+local function resumed(first, ...)
+  if first == CANCELLED then
+    error(CANCELLED, 0)
+  end
+  return first, ...
 end
 
 --- Waits for a callback.
@@ -193,55 +261,20 @@ function M.await(timeout_ms, start)
   if task.cancelled then
     error(CANCELLED, 0)
   end
-  timeout_ms = timeout_ms and math.max(0, math.ceil(timeout_ms))
-
-  local settled, waiting, early, timer = false, false, nil, nil
-  local function settle()
-    settled = true
-    task.abort = nil
-    if timer then
-      timer:close()
-    end
-  end
-  local cancel = start(function(...)
-    if settled then
-      return
-    end
-    settle()
-    if waiting then
-      resume(task, ...)
-    else
-      early = { n = select("#", ...), ... }
-    end
+  local wait = setmetatable({ task = task }, wait_mt)
+  wait.cancel = start(function(...)
+    wait:finish(...)
   end)
-  if early then
-    return unpack(early, 1, early.n)
-  end
-
-  local function give_up(...)
-    settle()
-    if cancel then
-      cancel()
-    end
-    resume(task, ...)
+  if wait.is_over then
+    return unpack(wait.early, 1, wait.early.n)
   end
   if timeout_ms then
-    timer = world.timer(timeout_ms, function()
-      if not settled then
-        give_up(nil, ("ETIMEDOUT: no answer within %d ms"):format(timeout_ms), "ETIMEDOUT")
-      end
+    timeout_ms = math.max(0, math.ceil(timeout_ms))
+    wait.timer = world.timer(timeout_ms, function()
+      wait:time_out(timeout_ms)
     end)
   end
-  task.abort = function()
-    give_up(CANCELLED)
-  end
-  waiting = true
-  local function resumed(first, ...)
-    if first == CANCELLED then
-      error(CANCELLED, 0)
-    end
-    return first, ...
-  end
+  task.wait, wait.is_waiting = wait, true
   return resumed(coroutine.yield())
 end
 
@@ -249,7 +282,7 @@ end
 ---@async
 ---@param ms number
 function M.sleep(ms)
-  M.await(ms, function() end)
+  M.await(ms, ignore)
 end
 
 local function unpack_outcome(ok, ...)
@@ -257,6 +290,18 @@ local function unpack_outcome(ok, ...)
     error((...), 0)
   end
   return ...
+end
+
+--- Calls a function on a stack of its own, which goes when it returns: whoever waits for long has
+--- not to keep what the call needed.
+---@async
+---@param name string
+---@param fn async fun(...): any ...
+---@param ... any Arguments for `fn`.
+---@return any ... Its results. An error is raised here.
+function M.apart(name, fn, ...)
+  local task = M.spawn(fn, { name = name, on_error = ignore }, ...)
+  return unpack_outcome(task:join())
 end
 
 --- Waits for what happens outside: a session notes or gives its results alone, not how they came.

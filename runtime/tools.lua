@@ -156,14 +156,16 @@ function M.names()
   return names
 end
 
---- What a client is sent: name, description and schema of each tool, always the same bytes.
+local request_list = {}
+for i, tool in ipairs(M.list) do
+  request_list[i] = { name = tool.name, description = tool.description, schema = tool.schema }
+end
+
+--- What a client is sent: name, description and schema of each tool, always the same bytes. All
+--- callers get the same list: it is to be read only.
 ---@return { name: string, description: string, schema: table }[]
 function M.for_request()
-  local list = {}
-  for i, tool in ipairs(M.list) do
-    list[i] = { name = tool.name, description = tool.description, schema = tool.schema }
-  end
-  return list
+  return request_list
 end
 
 -- The first `max` characters.

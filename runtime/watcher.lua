@@ -19,10 +19,11 @@ local model_state = require("runtime.watcher.model_state")
 local pauses = require("runtime.watcher.pause")
 local prompts = require("runtime.prompts")
 local snapshots = require("runtime.watcher.snapshots")
-local standing = require("runtime.watcher.standing")
+local state = require("runtime.watcher.state")
 local supervisor = require("runtime.watcher.supervisor")
+local tool_call = require("runtime.watcher.tool_call")
 local tools = require("runtime.tools")
-local units = require("runtime.units")
+local turns = require("runtime.turns")
 local waking = require("runtime.watcher.waking")
 local watcher_opening = require("runtime.watcher.facts")
 
@@ -32,8 +33,6 @@ local M = {}
 local LOOK_MS = 30000
 -- A cycle that the runtime had to end is followed by a longer wait each time.
 local FORCED_WAIT_MS = 60000
--- Why the rules decide, where it is not that the model fails.
-local RULES_BECAUSE = { budget = "budget", reserve = "budget kept for findings" }
 
 ---@class watcher.Watcher
 ---@field meta { watcher: string, domain: string, node: string }
@@ -46,8 +45,11 @@ local RULES_BECAUSE = { budget = "budget", reserve = "budget kept for findings" 
 ---@field snapshots snapshots.Store
 ---@field hooks hooks.Hooks
 ---@field model model_state.ModelState
----@field current { name: string, reason: string, since_ms: number, as_of_ms: number,
---- source: string }
+---@field current state.State
+---@field state fun(self: watcher.Watcher): string, table See runtime/watcher/state.lua.
+---@field change_state fun(self: watcher.Watcher, name: string, reason: string, source: string)
+---@field confirm_state fun(self: watcher.Watcher)
+---@field settle fun(self: watcher.Watcher, source: "model"|"rule")
 ---@field trace_id? string Of the running cycle.
 ---@field cycle? cycle.Cycle
 ---@field paused? pause.Pause|false
@@ -73,6 +75,7 @@ local watcher_mt = { __index = Watcher }
 ---@field target? table Default: none; there is always contact.
 ---@field account? spending.Account What this watcher spends, and may spend.
 ---@field pace? pace.Pace
+---@field turns? turns.Turns Those of all watchers of the host. Default: its own.
 ---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
 
 --- Creates a watcher; `start` begins.
@@ -83,18 +86,16 @@ function M.new(opts)
     meta = opts.meta, policy = opts.policy, domain = opts.domain, detector = opts.detector,
     alerts = opts.alerts, executor = opts.executor, registry = opts.registry,
     prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
-    account = opts.account, pace = opts.pace,
-    tools = tools.for_request(),
+    account = opts.account, pace = opts.pace, turns = opts.turns or turns.new(),
     iteration = 0, cycles = 0, forced_waits = 0, reloads = 0,
     status = "stopped",
   }, watcher_mt)
-  local now_ms = self.clock.wall_ms()
-  self.current = { name = "healthy", reason = "", since_ms = now_ms, as_of_ms = now_ms,
-    source = "start" }
+  state.begin(self)
   self.snapshots = snapshots.new({ limit = self.policy.history.snapshots })
   self.model = model_state.new({ clock = self.clock })
   self.journal = journal.new()
-  self.waking = waking.new({ clock = self.clock, await = opts.await or async.await })
+  self.waking = waking.new({ clock = self.clock, await = opts.await or async.await,
+    turns = self.turns })
   local function emit(...)
     self:emit(...)
   end
@@ -140,33 +141,34 @@ end
 -- What others tell the watcher: findings, its node, its alerts.
 local function subscribe(self)
   local meta = self.meta
-  self.unsubscribe_finding = self.detector:on_finding(function(finding, what)
+  local forget_findings = self.detector:on_finding(function(finding, what)
     if self.status ~= "stopped" then
       self:settle("rule")
       self.waking:finding(finding, what)
     end
   end)
-  if self.target then
-    self.unsubscribe_target = self.target:subscribe(function(kind)
-      self.waking:node(kind)
-    end)
+  local forget_target = self.target and self.target:subscribe(function(kind)
+    self.waking:node(kind)
+  end)
+  self.alerts:on_fired(meta.watcher, meta.node, function(alert, cause)
+    self.hooks:notify("on_alert", alert)
+    self.confirmation:fired(alert, cause, self.trace_id)
+    self:settle(alert.source)
+  end)
+  return function()
+    self.alerts:on_fired(meta.watcher, meta.node, nil)
+    forget_findings()
+    if forget_target then
+      forget_target()
+    end
   end
-  self.handler_id = ("watcher %s %s %s"):format(meta.watcher, meta.domain, meta.node)
-  assert(self.telemetry:attach(self.handler_id, "beamlens.watcher.alert_fired",
-    function(_, _, metadata)
-      if metadata.watcher == meta.watcher and metadata.node == meta.node then
-        self.hooks:notify("on_alert", metadata.alert)
-        self.confirmation:fired(metadata.alert, metadata.cause, self.trace_id)
-        self:settle(metadata.alert.source)
-      end
-    end))
 end
 
 --- Starts the loop.
 function Watcher:start()
-  assert(self.status == "stopped" and not self.handler_id, "a watcher is started once")
+  assert(self.status == "stopped" and not self.unsubscribe, "a watcher is started once")
   self.status = "starting"
-  subscribe(self)
+  self.unsubscribe = subscribe(self)
   self:emit("beamlens.watcher.started", { client = self.policy.client or self.registry.primary },
     { system_time = self.clock.wall_ms(), sample_ms = self.policy.sample_ms })
   self.supervisor:start()
@@ -181,13 +183,7 @@ function Watcher:stop(reason)
   self.status = "stopped"
   self.supervisor:stop(reason)
   self.hooks:close()
-  self.telemetry:detach(self.handler_id)
-  for _, unsubscribe in ipairs({ self.unsubscribe_finding or false,
-    self.unsubscribe_target or false }) do
-    if type(unsubscribe) == "function" then
-      unsubscribe()
-    end
-  end
+  self.unsubscribe()
 end
 
 --- Pauses: no decisions until `resume`, or for a time. Sampling and rules go on; a decision that
@@ -240,78 +236,8 @@ function Watcher:is_in_contact()
   return not self.target or self.target:status().status == "up"
 end
 
-local function hh_mm(unix_ms)
-  return units.format_clock(unix_ms):sub(1, 5)
-end
-
---- The state, and how to show it: `healthy (as of 02:58)`, `no contact since 03:01`, `paused`,
---- with `; rules (no model until 04:00)` while no model answers, `(budget until …)` while its
---- budget is spent, or `(budget kept for findings until …)`. Times are UTC.
----@return string name healthy, observing, warning or critical.
----@return { name: string, reason: string, since_ms: number, as_of_ms: number, source: string,
---- text: string, status: string } detail
-function Watcher:state()
-  local current = self.current
-  local text
-  if self.paused then
-    text = "paused"
-  elseif not self:is_in_contact() then
-    local since_ms = self.target:status().since_ms
-    text = "no contact" .. (since_ms and " since " .. hh_mm(since_ms) or "")
-  else
-    text = ("%s (as of %s)"):format(current.name, hh_mm(current.as_of_ms))
-    if self.model.failing_since_ms then
-      text = ("%s; rules (%s until %s)"):format(text,
-        RULES_BECAUSE[self.model.kind] or "no model",
-        hh_mm(self.clock.wall_ms() + self.model:retry_in_ms()))
-    end
-  end
-  return current.name, {
-    name = current.name, reason = current.reason, since_ms = current.since_ms,
-    as_of_ms = current.as_of_ms, source = current.source, text = text, status = self.status,
-  }
-end
-
---- Sets the state; an event tells of a change.
----@param name string
----@param reason string
----@param source "model"|"rule"
----@return string from The state before.
-function Watcher:change_state(name, reason, source)
-  local from, now_ms = self.current.name, self.clock.wall_ms()
-  self.current = { name = name, reason = reason, source = source, as_of_ms = now_ms,
-    since_ms = from == name and self.current.since_ms or now_ms }
-  self:changed(from ~= name)
-  if from ~= name then
-    self:emit("beamlens.watcher.state_change", { from = from, to = name, reason = reason,
-      source = source })
-    self.hooks:notify("on_state", from, name, reason)
-  end
-  return from
-end
-
---- Says that the state still is as it was: a wait confirms it.
-function Watcher:confirm_state()
-  self.current.as_of_ms = self.clock.wall_ms()
-  self:changed()
-end
-
---- Raises the state to the severity of firing alerts that held rules support.
----@param source "model"|"rule"
-function Watcher:settle(source)
-  local firing = self.alerts:firing({ watcher = self.meta.watcher, node = self.meta.node })
-  local supported = standing.split(firing, standing.held(self.detector:findings()))
-  local floor = standing.floor(supported)
-  if standing.worse(self.current.name, floor) == self.current.name then
-    return
-  end
-  for _, alert in ipairs(supported) do
-    if standing.floor({ alert }) == floor then
-      self:change_state(floor, alert.summary, source)
-      return
-    end
-  end
-end
+Watcher.state, Watcher.change_state = state.show, state.change
+Watcher.confirm_state, Watcher.settle = state.confirm, state.settle
 
 --- The findings as a model sees them. What it has seen needs not wake it.
 ---@return table[]
@@ -361,16 +287,16 @@ function Watcher:wait(ms, opts)
     woken_by = woken_by or json.null }
 end
 
---- Ends a cycle that does not end itself: a minute, twice as long each time in a row.
----@async
+--- The wait after a cycle that does not end itself: a minute, twice as long each time in a row.
 ---@param reason string
+---@return tool_call.Wait
 function Watcher:forced_wait(reason)
   local bounds = self.policy.wait
   local ms = math.min(bounds.max_ms, math.max(bounds.min_ms,
     FORCED_WAIT_MS * 2 ^ math.min(20, self.forced_waits)))
   self.forced_waits = self.forced_waits + 1
   self.ended = reason
-  self.last_wait = self:wait(ms, { note = "ended by the runtime: " .. reason })
+  return { ms = ms, note = "ended by the runtime: " .. reason, result = {} }
 end
 
 --- Says that it begins with something: a decision, or a cycle.
@@ -400,7 +326,7 @@ end
 
 local function render_prompt(self)
   local text, err = self.prompt(prompts.variables({ domain = self.domain, policy = self.policy,
-    tools = self.tools }))
+    tools = tools.for_request() }))
   if not text then
     error("the prompt does not render: " .. tostring(err), 0)
   end
@@ -422,6 +348,17 @@ function Watcher:system_prompt()
   return self.system
 end
 
+local function run_cycle(self)
+  self.status = "deciding"
+  self:progress()
+  self.cycles = self.cycles + 1
+  self.cycle = cycle.new(self)
+  self.trace_id = self.cycle.trace_id
+  local wait = self.cycle:run()
+  self.cycle = nil
+  return wait
+end
+
 -- The body of the task.
 function Watcher:run()
   self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
@@ -438,14 +375,12 @@ function Watcher:run()
     elseif not self:is_in_contact() then
       await_contact(self)
     else
-      self.status = "deciding"
-      self:progress()
-      self.cycles = self.cycles + 1
-      self.cycle = cycle.new(self)
-      self.trace_id = self.cycle.trace_id
-      self.cycle:run()
-      self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
+      local wait = async.apart("cycle", run_cycle, self)
       self.snapshots:unpin_all()
+      if wait then
+        tool_call.finish(self, wait)
+      end
+      self.trace_id, self.busy_since_ms = nil, nil
     end
   end
 end

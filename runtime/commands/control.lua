@@ -21,7 +21,7 @@ M.OPTIONS = {
 }
 
 M.WATCHER_OPTIONS = common.with(M.OPTIONS, {
-  node = { arg = "NAME", doc = "the node, where several watchers have the name" },
+  node = { arg = "NAME", doc = "the node, where watchers of several have the name" },
 })
 
 local function fail(err, code)
@@ -72,10 +72,15 @@ function M.main(args, spec)
   end)
 end
 
---- "beam on shop@db1".
----@param watcher table As the host reports it.
-function M.name_of(watcher)
-  return ("%s on %s"):format(watcher.watcher, watcher.node)
+--- "beam on shop@db1", or for many "20 watchers, 3 left out".
+---@param result table As the host reports it.
+function M.name_of(result)
+  if not result.watchers then
+    return ("%s on %s"):format(result.watcher, result.node)
+  end
+  local count = #result.watchers
+  return ("%d watcher%s%s"):format(count, count == 1 and "" or "s",
+    result.left_out > 0 and (", %d left out"):format(result.left_out) or "")
 end
 
 return M

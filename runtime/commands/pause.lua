@@ -20,7 +20,7 @@ function M.main(args)
       return { command = "pause", watcher = opts[1], node = opts.node, for_ms = opts["for"] }
     end,
     tell = function(watcher)
-      local until_ms = watcher.paused.until_ms
+      local until_ms = watcher.paused and watcher.paused.until_ms
       return ("paused %s%s"):format(control.name_of(watcher),
         until_ms and (" until %s UTC"):format(units.format_clock(until_ms)) or "")
     end,

@@ -1,14 +1,19 @@
---- The commands that a running host takes over its control socket.
+--- The commands that a running host takes over its control socket. Those about a watcher take a
+--- name with "*" for many.
 ---
 ---   local answer = commands.new({ app = app, clock = clock, reload = function() … end, … })
 ---   local result, err, code = answer({ v = 1, command = "pause", watcher = "beam" })
 
+local async = require("runtime.async")
+local json = require("runtime.json")
 local report = require("runtime.control.report")
 local suggest = require("runtime.suggest")
 
 local M = {}
 
 local MAX_NAMED = 8
+-- So many watchers are told in one turn of the loop.
+local AT_ONCE = 100
 
 local function full_name(unit)
   return ("%s@%s"):format(unit.meta.watcher, unit.meta.node)
@@ -37,19 +42,29 @@ local function unknown(app, name, node)
   return ("no watcher %s%s runs; %s"):format(name, node and " on " .. node or "", hint)
 end
 
--- The unit that is meant: by its name, by name@node, or by both.
-local function find(app, name, node)
+-- The units that are meant: by their name, by name@node, or by both.
+local function all_named(app, name, node)
+  local pattern = "^" .. name:gsub("[%^%$%(%)%%%.%[%]%+%-%?]", "%%%0"):gsub("%*", ".*") .. "$"
   local found = {}
   for _, unit in ipairs(app.units) do
-    local is_named = unit.meta.watcher == name or full_name(unit) == name
+    local is_named = unit.meta.watcher:find(pattern) or full_name(unit):find(pattern)
     if is_named and (not node or unit.meta.node == node) then
       found[#found + 1] = unit
     end
   end
-  if #found == 1 then
-    return found[1]
-  elseif #found == 0 then
+  if #found == 0 then
     return nil, unknown(app, name, node), "EUNKNOWN"
+  end
+  return found
+end
+
+-- The one unit that is meant.
+local function find(app, name, node)
+  local found, err, code = all_named(app, name, node)
+  if not found then
+    return nil, err, code
+  elseif #found == 1 then
+    return found[1]
   end
   local names = {}
   for i, unit in ipairs(found) do
@@ -71,7 +86,7 @@ function COMMANDS.status(host)
   return report.status(host)
 end
 
--- {watcher, node?, for_ms?} -> the watcher
+-- {watcher, node?, for_ms?} -> the watcher; as the next two, {watchers, left_out} for a "*"
 function COMMANDS.pause(_, unit, request)
   unit.watcher:pause({ for_ms = request.for_ms })
   return report.watcher(unit)
@@ -98,6 +113,31 @@ end
 -- {} -> what was reloaded
 function COMMANDS.reload(host)
   return host.reload("the control socket")
+end
+
+-- Does it with all that a name with "*" means, and tells with which. Those with which it makes no
+-- sense are left out, unless it makes none with any.
+local function do_with_all(host, command, request)
+  local units, unknown_err, unknown_code = all_named(host.app, request.watcher, request.node)
+  if not units then
+    return nil, unknown_err, unknown_code
+  end
+  local names, first_err, first_code = {}, nil, nil
+  for i, unit in ipairs(units) do
+    local done, err, code = command(host, unit, request)
+    if done then
+      names[#names + 1] = full_name(unit)
+    else
+      first_err, first_code = first_err or err, first_code or code
+    end
+    if i % AT_ONCE == 0 then
+      async.sleep(0)
+    end
+  end
+  if #names == 0 then
+    return nil, first_err, first_code
+  end
+  return { watchers = json.array(names), left_out = #units - #names }
 end
 
 local NEEDS_WATCHER = { pause = true, resume = true, wake = true }
@@ -132,6 +172,8 @@ function M.new(host)
       return nil, wrong, "EREQUEST"
     elseif not NEEDS_WATCHER[request.command] then
       return command(self)
+    elseif request.watcher:find("*", 1, true) then
+      return do_with_all(self, command, request)
     end
     local unit, err, code = find(self.app, request.watcher, request.node)
     if not unit then

@@ -286,7 +286,8 @@ function M.execute(watcher, args, call)
   return result
 end
 
---- wait: `{waited_ms, woken_by, clamped?, lengthened?}`.
+--- wait: `{waited_ms, woken_by, clamped?, lengthened?}`. One that ends the cycle is not waited here
+--- but when the cycle is over; see runtime/watcher/tool_call.lua.
 ---@async
 function M.wait(watcher, args, call)
   local bounds = call.wait or watcher.policy.wait
@@ -307,9 +308,13 @@ function M.wait(watcher, args, call)
     lengthened = ms > bounded_ms and ("from %.14g to %.0f ms, so that the budget lasts"):format(
       bounded_ms, ms) or nil
   end
+  if ms > KEEPS_CONVERSATION_MS or call.source ~= "model" then
+    local result = { clamped = clamped, lengthened = lengthened }
+    return result, { wait = { ms = ms, asked_ms = args.ms, note = args.note, result = result } }
+  end
   local result = watcher:wait(ms, { asked_ms = args.ms, note = args.note })
   result.clamped, result.lengthened = clamped, lengthened
-  return result, { ends = ms > KEEPS_CONVERSATION_MS or call.source ~= "model" }
+  return result
 end
 
 return M

@@ -1,15 +1,15 @@
---- One cycle of a watcher: from an opening message, call by call, to a wait.
+--- One cycle of a watcher: from an opening message, call by call, to the wait that follows it.
 ---
 --- The cycle has a trace id that every event carries, keeps what was executed as evidence, and ends
 --- by itself: at a wait, after `calls_per_cycle` calls, at the third mistake in a row, when the
 --- model goes in circles, or when the node is gone.
 
-local async = require("runtime.async")
 local compaction = require("runtime.watcher.compaction")
 local conversation = require("runtime.watcher.conversation")
 local ids = require("runtime.ids")
 local json = require("runtime.json")
 local repeats = require("runtime.watcher.repeats")
+local tool_call = require("runtime.watcher.tool_call")
 local tools = require("runtime.tools")
 local views = require("runtime.watcher.views")
 
@@ -50,7 +50,7 @@ function Cycle:request(wait)
   local meta = watcher.meta
   return {
     system = watcher:system_prompt(),
-    tools = watcher.tools,
+    tools = tools.for_request(),
     messages = self.conversation:messages(),
     cache_to = self.conversation:settled(),
     context = {
@@ -198,43 +198,7 @@ local function guarded(self, name, args, source)
   return action.tool, cleaned
 end
 
--- Runs a tool's handler between its events. A handler that raises is told to the model: the loop
--- must not die of one callback.
-local function run_tool(self, name, args, call)
-  local watcher = self.watcher
-  local started_ms = watcher.clock.now_ms()
-  local shown = {}
-  for key, value in pairs(args) do
-    shown[key] = value
-  end
-  shown.reason = nil
-  watcher:emit("beamlens.tool.start", { tool = name, arguments = json.object(shown),
-    reason = args.reason })
-  if call.source == "model" then
-    watcher.journal:add({ at_ms = watcher.clock.wall_ms(), tool = name, args = args })
-    watcher:changed()
-  end
-  local function fail(err)
-    watcher:emit("beamlens.tool.exception", { tool = name, error = err },
-      { duration = watcher.clock.now_ms() - started_ms })
-  end
-  local ok, result, info = async.unwinding(function()
-    fail("cancelled")
-  end, async.pcall, tools.get(name).handler, watcher, args, call)
-  if not ok then
-    fail(tostring(result))
-    return { error = ("internal error in %s: %s"):format(name,
-      tostring(result):match("^[^\n]*")) }, { is_error = true }
-  end
-  info = info or {}
-  local err = info.is_error and result.error or nil
-  watcher:emit("beamlens.tool.stop", { tool = name, ok = not info.is_error,
-    error = type(err) == "table" and err.message or err },
-    { duration = watcher.clock.now_ms() - started_ms })
-  return result, info
-end
-
--- Performs a valid call. Returns why the cycle is over, or nil.
+-- Performs a valid call. As `step`.
 local function perform(self, call, args)
   local name, allowed_args = guarded(self, call.tool, args, call.source)
   if not name then
@@ -243,10 +207,9 @@ local function perform(self, call, args)
     local text = "refused by the operator's guard: " .. reason
     return self:conclude(call, call.tool, args, { error = text }, { is_error = true })
   end
-  local result, info = run_tool(self, name, allowed_args, call)
-  if info.ends then
-    self.watcher.last_wait = result
-    return "wait"
+  local result, info = tool_call.run(self.watcher, name, allowed_args, call)
+  if info.wait then
+    return info.wait
   end
   return self:conclude(call, name, allowed_args, result, info)
 end
@@ -268,8 +231,8 @@ function Cycle:conclude(call, name, args, result, info)
   self:answer(call, result, { is_error = info.is_error, notice = notice })
 end
 
--- One decision and what follows. Returns "wait" when the cycle ended by a wait; nil and a reason
--- when it has to be ended; nothing when it goes on.
+-- One decision and what follows. Returns the wait by which the cycle ends; nil and a reason when it
+-- has to be ended; nothing when it goes on.
 local function step(self)
   self.watcher:progress()
   local call, forced, mistake = self:decide()
@@ -304,8 +267,9 @@ local function step(self)
   return perform(self, call, args)
 end
 
---- Runs the cycle to its end, the wait included.
+--- Runs the cycle to its end.
 ---@async
+---@return tool_call.Wait? wait What it ends with; nil when the node is gone or the watcher paused.
 function Cycle:run()
   local watcher = self.watcher
   self.conversation:open(watcher:opening())
@@ -314,10 +278,10 @@ function Cycle:run()
     if self.calls >= limit then
       return watcher:forced_wait(("%d calls without a long wait"):format(self.calls))
     end
-    local ended, forced = step(self)
-    if ended then
+    local wait, forced = step(self)
+    if wait then
       watcher.forced_waits = 0
-      return
+      return wait
     elseif forced then
       return watcher:forced_wait(forced)
     end

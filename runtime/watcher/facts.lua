@@ -34,6 +34,7 @@ local function fresh_sample(watcher)
     return latest
   end
   local sample, err = watcher.detector:sample_now()
+  watcher.turns:wait() -- many may have waited for it
   if sample then
     return sample
   end

@@ -13,6 +13,8 @@ local FIRST_MS, MAX_MS, RESET_MS = 1000, 60000, 300000
 local INTENSE, INTENSE_MS = 15, 600000
 local MAX_ERROR = 4000
 
+local function ignore() end
+
 ---@class supervisor.Supervisor
 ---@field restarts integer Restarts after a crash, since the start.
 local Supervisor = {}
@@ -38,35 +40,6 @@ function M.new(opts)
   }, supervisor_mt)
 end
 
--- Runs the body once, as a task of its own, so that what it spawned ends with it. Returns nil when
--- it ended by itself, else its error.
-local function run_once(self)
-  self.run_task = async.spawn(self.opts.run, { name = self.opts.name, on_error = function() end })
-  local ok, err = self.run_task:join()
-  err, self.reason = self.reason or err, nil
-  return not ok and not self.is_stopping and tostring(err):sub(1, MAX_ERROR) or nil
-end
-
-local function keep_running(self)
-  while true do
-    local started_ms = self.opts.clock.now_ms()
-    local err = run_once(self)
-    if not err then
-      return
-    end
-    if self.opts.clock.now_ms() - started_ms >= RESET_MS then
-      self.delay_ms, self.in_a_row = FIRST_MS, 0
-    end
-    self.in_a_row = self.in_a_row + 1
-    local restart_ms = self.in_a_row >= INTENSE and INTENSE_MS or self.delay_ms
-    self.delay_ms = math.min(MAX_MS, self.delay_ms * 2)
-    self.opts.emit("beamlens.watcher.crashed", { error = err }, { restart_ms = restart_ms })
-    self.await(restart_ms, function() end)
-    self.restarts = self.restarts + 1
-    self.opts.emit("beamlens.watcher.restarted", {}, { restarts = self.restarts })
-  end
-end
-
 local function stopped(self, reason)
   if not self.is_stopped then
     self.is_stopped = true
@@ -74,15 +47,56 @@ local function stopped(self, reason)
   end
 end
 
+local run_once
+
+-- Starts the task again, after a time that waits in a task of its own.
+local function restart_later(self, err)
+  if self.opts.clock.now_ms() - self.started_ms >= RESET_MS then
+    self.delay_ms, self.in_a_row = FIRST_MS, 0
+  end
+  self.in_a_row = self.in_a_row + 1
+  local restart_ms = self.in_a_row >= INTENSE and INTENSE_MS or self.delay_ms
+  self.delay_ms = math.min(MAX_MS, self.delay_ms * 2)
+  self.opts.emit("beamlens.watcher.crashed", { error = err }, { restart_ms = restart_ms })
+  self.delay = async.spawn(function()
+    self.await(restart_ms, ignore)
+    self.restarts = self.restarts + 1
+    self.opts.emit("beamlens.watcher.restarted", {}, { restarts = self.restarts })
+    run_once(self)
+  end, { name = self.opts.name, detached = true })
+end
+
+-- The task ended: by itself, with an error, or because it was cancelled.
+local function ended(self, ok, err)
+  err, self.reason = self.reason or err, nil
+  if self.is_stopping then
+    return
+  elseif ok then
+    stopped(self, "ended")
+  else
+    restart_later(self, tostring(err):sub(1, MAX_ERROR))
+  end
+end
+
+-- Runs the body once, as a task of its own, so that what it spawned ends with it. Nothing waits for
+-- it meanwhile but a function.
+function run_once(self)
+  self.delay = nil
+  self.started_ms = self.opts.clock.now_ms()
+  self.run_task = async.spawn(self.opts.run, { name = self.opts.name, detached = true,
+    on_error = ignore })
+  self.run_task:on_end(function(...)
+    ended(self, ...)
+  end)
+  if self.is_stopping then -- by what the task did at once
+    self.run_task:cancel()
+  end
+end
+
 --- Starts the task.
 function Supervisor:start()
-  assert(not self.task, "the supervisor was started already")
-  self.task = async.spawn(function()
-    keep_running(self)
-    if not self.is_stopping then
-      stopped(self, "ended")
-    end
-  end, { name = self.opts.name, detached = true, on_error = self.opts.on_error })
+  assert(not self.started_ms, "the supervisor was started already")
+  run_once(self)
 end
 
 --- Whether the task runs now, and is not waited with.
@@ -103,9 +117,11 @@ end
 --- Stops the task, with all that it waits for. Stopping twice does nothing.
 ---@param reason? string For the event. Default: `stopped`.
 function Supervisor:stop(reason)
-  if self.task then
+  if self.started_ms then
     self.is_stopping = true
-    self.task:cancel()
+    for _, task in ipairs({ self.run_task, self.delay }) do
+      task:cancel()
+    end
     stopped(self, reason or "stopped")
   end
 end

@@ -3,7 +3,6 @@
 --- Something that comes while nobody sleeps ends the next sleep at once, unless the model saw it
 --- in between. The watcher goes on in a turn of the loop of its own, never inside the caller.
 
-local async = require("runtime.async")
 local units = require("runtime.units")
 
 local M = {}
@@ -26,11 +25,12 @@ local Waking = {}
 local waking_mt = { __index = Waking }
 
 --- Nothing has happened yet.
----@param opts { clock: clock.Clock, await: async fun(ms: number?, start: function): ... }
+---@param opts { clock: clock.Clock, await: async fun(ms: number?, start: function): ...,
+--- turns: turns.Turns }
 ---@return waking.Waking
 function M.new(opts)
-  return setmetatable({ clock = opts.clock, await = opts.await, notes = {}, woken = {} },
-    waking_mt)
+  return setmetatable({ clock = opts.clock, await = opts.await, turns = opts.turns, notes = {},
+    woken = {} }, waking_mt)
 end
 
 -- Sleeps for what is left of `ms`, which a new limit may shorten meanwhile.
@@ -62,8 +62,8 @@ function Waking:sleep(ms)
   if not reason then
     reason = sleep_out(self, ms)
     if reason then
-      -- Leave the stack of whoever woke us.
-      async.sleep(0)
+      -- Leave the stack of whoever woke us, and perhaps many others.
+      self.turns:wait()
     end
   end
   self.pending = nil

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define MAX_REPLIES 64
-#define MAX_CONNECTIONS 8192
+#define MAX_CONNECTIONS 65536
 
 typedef struct Reply {
   char *bytes;

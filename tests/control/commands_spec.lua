@@ -54,6 +54,43 @@ describe("a command to a host", function()
       assert.matches("^20 watchers .* beam@n08@h and 12 more$", err)
     end))
 
+  it("goes to all watchers that a name with * means, but those with which it makes no sense",
+    support.async(function()
+      local ask, units = host({ "beam-1@a@h", "beam-2@a@h", "beam-2@b@h", "ets@a@h", "be.m@a@h" })
+      assert.are.same({ watchers = { "beam-1@a@h", "beam-2@a@h", "beam-2@b@h" }, left_out = 0 },
+        ask({ command = "pause", watcher = "beam-*" }))
+      assert.are.equal("operator", units[3].watcher.paused.by)
+      assert.is_nil(units[4].watcher.paused)
+      assert.are.same({ watchers = { "ets@a@h", "be.m@a@h" }, left_out = 2 },
+        ask({ command = "wake", watcher = "*", node = "a@h" }))
+      assert.are.same({ watchers = { "beam-2@b@h" }, left_out = 0 },
+        ask({ command = "resume", watcher = "*@b@h", node = "b@h" }))
+      assert.are.same({ watchers = { "be.m@a@h" }, left_out = 0 },
+        ask({ command = "pause", watcher = "*e.m" }))
+      assert.are.equal("EPAUSED", (select(3, ask({ command = "wake", watcher = "beam-1*" }))))
+      local _, err, code = ask({ command = "wake", watcher = "postgres*" })
+      assert.are.equal("EUNKNOWN", code)
+      assert.matches("^no watcher postgres%* runs", err)
+    end))
+
+  it("to very many watchers lets the loop go on meanwhile", support.async(function()
+    local it_is = watched.new({})
+    local unit = { meta = it_is.watcher.meta, watcher = it_is.watcher }
+    local units = {}
+    for i = 1, 1000 do
+      units[i] = unit
+    end
+    local answer = commands.new({ app = { units = units, order = {} }, clock = it_is.clock,
+      args = {} })
+    local woken
+    local task = async.spawn(function()
+      woken = answer({ v = 1, command = "wake", watcher = "*" })
+    end)
+    assert.is_nil(woken)
+    assert(task:join())
+    assert.are.equal(1000, #woken.watchers)
+  end))
+
   it("is refused where there is no such watcher, with the nearest name", support.async(function()
     local ask = host({ "beam@a@h" })
     local _, err, code = ask({ command = "pause", watcher = "baem" })

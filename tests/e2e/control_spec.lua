@@ -203,6 +203,18 @@ describe("beamlens pause", function()
         return count(b, "watcher.iteration_start", "two") > decisions
       end, 60000, "a decision of the woken watcher")
 
+      decisions = count(b, "watcher.iteration_start", "two")
+      code, stdout = run(env, "wake", "*")
+      assert.are.equal(0, code)
+      assert.are.equal("woke 1 watcher, 1 left out", stdout)
+      support.wait_until(function()
+        return count(b, "watcher.iteration_start", "two") > decisions
+      end, 60000, "a decision of the watcher that is no longer named alone")
+      code, stdout = run(env, "pause", "t*", "--node", "calm")
+      assert.are.equal(0, code)
+      assert.are.equal("paused 1 watcher", stdout)
+      assert.are.equal(0, (run(env, "resume", "t*")))
+
       assert.are.equal(0, (run(env, "resume", "one", "--node", "calm")))
       has_more(b, "watcher.iteration_start", "one")
       stop(b)

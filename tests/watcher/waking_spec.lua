@@ -1,6 +1,7 @@
 local async = require("runtime.async")
 local clock = require("runtime.clock")
 local support = require("support")
+local turns = require("runtime.turns")
 local waking = require("runtime.watcher.waking")
 
 describe("a sleep", function()
@@ -9,7 +10,7 @@ describe("a sleep", function()
     t.waking = waking.new({ clock = t.clock, await = function(left_ms, start)
       t.waits[#t.waits + 1] = left_ms or "for ever"
       return async.await(nil, start)
-    end })
+    end, turns = turns.new() })
     t.task = async.spawn(function()
       t.result = { t.waking:sleep(ms) }
     end, { name = "sleeper", detached = true })
