@@ -224,7 +224,7 @@ function Feed:new_rules(key, policy, user)
   made.key, self.by_key[key] = key, made
   self.rules:add(made)
   self.rules_list = nil
-  made:add_user(user)
+  made.users:add(user)
   made:set_policy(policy)
   if user.rules then
     sharing.continue(user.rules, made, user)
@@ -252,12 +252,12 @@ function Feed:rules_for(user, policy)
   local to = self.by_key[key]
   if from and from == to and from.domain == self.domain then
     return from
-  elseif from and self.rules:has(from) and from.count == 1 and (not to or to == from) then
+  elseif from and self.rules:has(from) and from.users.count == 1 and (not to or to == from) then
     return self:change_rules(from, key, policy)
   elseif not to then
     return self:new_rules(key, policy, user)
   end
-  to:add_user(user)
+  to.users:add(user)
   if from then
     sharing.carry(from, to, user)
   end
@@ -276,7 +276,7 @@ end
 ---@param rules rules.Rules
 function Feed:leave_rules(user, rules)
   sharing.leave(rules, user)
-  if rules.count == 0 then
+  if rules.users.count == 0 then
     close_rules(self, rules)
   end
 end
@@ -287,7 +287,7 @@ end
 ---@param resolved_by? "policy"|"left" Ends all findings for it, and its alerts as resolved by this.
 function Feed:end_rules(user, resolved_by)
   local rules = user.rules
-  if rules.count > 1 then
+  if rules.users.count > 1 then
     sharing.stop(rules, user, resolved_by)
     return
   end
@@ -295,7 +295,7 @@ function Feed:end_rules(user, resolved_by)
   if resolved_by then
     rules:clear(resolved_by)
   end
-  rules:remove_user(user)
+  rules.users:remove(user)
 end
 
 return M
