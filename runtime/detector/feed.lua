@@ -90,6 +90,9 @@ function Feed:change(wanted)
   self.domain, self.sampler.domain = wanted.domain, wanted.domain
   self.history.parts = wanted.domain.sweeps or {}
   self.ctx.settings = wanted.settings
+  for _, rules in ipairs(self:all_rules()) do
+    rules:set_settings(finding_alert.setting_options(self.domain, wanted.settings))
+  end
   self.sampler:set_sample_ms(wanted.sample_ms)
 end
 
@@ -236,7 +239,6 @@ end
 function Feed:change_rules(rules, key, policy)
   self.by_key[rules.key], self.by_key[key], rules.key = nil, rules, key
   rules.domain = self.domain
-  rules:set_settings(finding_alert.setting_options(self.domain, self.ctx.settings))
   rules:set_policy(policy)
   return rules
 end
