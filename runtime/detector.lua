@@ -131,6 +131,9 @@ function Detector:move(wanted, policy)
   end
   if feed ~= before then
     self:take(feed)
+    if before.is_running then
+      feed:start()
+    end
     self.feeds:leave(self, before, true)
   end
 end

@@ -13,18 +13,18 @@
 
 local async = require("runtime.async")
 local ids = require("runtime.ids")
-local members = require("runtime.members")
 local mute = require("runtime.rules.mute")
 local record = require("runtime.alerts.record")
+local reports = require("runtime.rules.reports")
 local restored = require("runtime.rules.restored")
 local rule_alerts = require("runtime.rules.alerts")
 local rule_set = require("runtime.rules.set")
 local told = require("runtime.rules.told")
+local users = require("runtime.rules.users")
 
 local M = {}
 
 local MAX_SUBJECTS = 50
-local MAX_ERRORS = 20
 
 local RANK = record.SEVERITY_RANK
 
@@ -55,9 +55,9 @@ local RANK = record.SEVERITY_RANK
 
 ---@class rules.Rules
 ---@field key? string Set by runtime/detector/feed.lua.
----@field count integer How many watchers have it.
 ---@field by_type table<string, rule_set.Rule> The rules in force.
----@field users members.Members The detectors of its watchers, also of those that have not begun.
+---@field users rules_users.Users
+---@field reports rules_reports.Reports
 local Rules = {}
 local rules_mt = { __index = Rules }
 
@@ -76,79 +76,22 @@ function M.new(opts)
     domain = opts.domain,
     history = opts.history,
     sweep = opts.sweep,
-    users = members.new(), count = 0,
+    users = users.new(),
     telemetry = opts.telemetry,
     clock = opts.clock,
     is_watched = opts.is_watched or function()
       return false
     end,
     entries = {}, -- type -> subject -> entry
-    errors = {}, -- type -> distinct error texts that were told
   }, rules_mt)
+  self.reports = reports.new({ meta = opts.meta, users = self.users, telemetry = opts.telemetry,
+    clock = opts.clock })
   self.firing = rule_alerts.new({
     alerts = opts.alerts, clock = opts.clock, investigate_ms = opts.investigate_ms,
-    holder = opts.holder,
-    told = function()
-      return self:told()
-    end,
-    report = function(type_name, text, user)
-      self:report(type_name, text, user)
-    end,
+    holder = opts.holder, users = self.users, reports = self.reports,
   })
   self:set_settings(opts.settings)
   return self
-end
-
---- The watchers that have begun, in order. The list is not to be changed.
----@return detector.Detector[]
-function Rules:told()
-  self.told_users = self.told_users or self.users:list(function(user)
-    return user.is_told
-  end)
-  return self.told_users
-end
-
---- Adds a watcher. It is told once it has begun.
----@param user detector.Detector
-function Rules:add_user(user)
-  self.users:add(user)
-  self.count, self.told_users = self.count + 1, nil
-end
-
---- Takes one away again.
----@param user detector.Detector
-function Rules:remove_user(user)
-  local left = {}
-  for _, other in ipairs(self.told_users or {}) do
-    left[#left + 1] = other ~= user and other or nil
-  end
-  self.users:remove(user)
-  self.count, self.told_users = self.count - 1, self.told_users and left
-end
-
---- Says that a watcher has begun.
-function Rules:forget_told()
-  self.told_users = nil
-end
-
---- Tells of an error once; the same one again, and more than can be new, are left out.
----@param type_name string
----@param text string
----@param user? detector.Detector Default: it concerns all.
-function Rules:report(type_name, text, user)
-  local known = self.errors[type_name] or { count = 0 }
-  self.errors[type_name] = known
-  local first_line = text:match("^[^\n]*") .. (user and "\n" .. user.meta.watcher or "")
-  if known[first_line] or known.count >= MAX_ERRORS then
-    return
-  end
-  known[first_line] = true
-  known.count = known.count + 1
-  local watcher, watchers = told.names(user and { user } or self.users:list())
-  self.telemetry:execute("beamlens.rule.failed", { system_time = self.clock.wall_ms() }, {
-    watcher = watcher, watchers = watchers, domain = self.meta.domain, node = self.meta.node,
-    type = type_name, error = record.summary(text),
-  })
 end
 
 --- Puts another policy in force. Findings go on under their changed rules; those of a rule that is
@@ -157,11 +100,11 @@ end
 function Rules:set_policy(policy)
   self.policy = policy
   self.firing.renotify_ms = policy.renotify_ms
-  self.errors = {}
+  self.reports:clear()
   local problems
   self.rules, problems = rule_set.compile(self.domain.rules, policy.rules)
   for _, problem in ipairs(problems) do
-    self:report(problem.type, problem.error)
+    self.reports:tell(problem.type, problem.error)
   end
   self.by_type = {}
   for _, rule in ipairs(self.rules) do
@@ -288,7 +231,7 @@ function Rules:ask(rule, node, sample, step_ms)
     err = not ok and tostring(failure) or nil
   end
   if err then
-    self:report(rule.type, err)
+    self.reports:tell(rule.type, err)
   end
 end
 
@@ -308,7 +251,7 @@ function Rules:apply(rule, found, sample, step_ms)
       count = count + 1
       self:begin(rule, seen, sample)
     else
-      self:report(rule.type, ("more than %d subjects at once: the others are left out")
+      self.reports:tell(rule.type, ("more than %d subjects at once: the others are left out")
         :format(MAX_SUBJECTS))
     end
   end

@@ -90,6 +90,9 @@ function Feed:change(wanted)
   self.domain, self.sampler.domain = wanted.domain, wanted.domain
   self.history.parts = wanted.domain.sweeps or {}
   self.ctx.settings = wanted.settings
+  for _, rules in ipairs(self:all_rules()) do
+    rules:set_settings(finding_alert.setting_options(self.domain, wanted.settings))
+  end
   self.sampler:set_sample_ms(wanted.sample_ms)
 end
 
@@ -224,7 +227,7 @@ function Feed:new_rules(key, policy, user)
   made.key, self.by_key[key] = key, made
   self.rules:add(made)
   self.rules_list = nil
-  made:add_user(user)
+  made.users:add(user)
   made:set_policy(policy)
   if user.rules then
     sharing.continue(user.rules, made, user)
@@ -236,7 +239,6 @@ end
 function Feed:change_rules(rules, key, policy)
   self.by_key[rules.key], self.by_key[key], rules.key = nil, rules, key
   rules.domain = self.domain
-  rules:set_settings(finding_alert.setting_options(self.domain, self.ctx.settings))
   rules:set_policy(policy)
   return rules
 end
@@ -252,12 +254,12 @@ function Feed:rules_for(user, policy)
   local to = self.by_key[key]
   if from and from == to and from.domain == self.domain then
     return from
-  elseif from and self.rules:has(from) and from.count == 1 and (not to or to == from) then
+  elseif from and self.rules:has(from) and from.users.count == 1 and (not to or to == from) then
     return self:change_rules(from, key, policy)
   elseif not to then
     return self:new_rules(key, policy, user)
   end
-  to:add_user(user)
+  to.users:add(user)
   if from then
     sharing.carry(from, to, user)
   end
@@ -276,7 +278,7 @@ end
 ---@param rules rules.Rules
 function Feed:leave_rules(user, rules)
   sharing.leave(rules, user)
-  if rules.count == 0 then
+  if rules.users.count == 0 then
     close_rules(self, rules)
   end
 end
@@ -287,7 +289,7 @@ end
 ---@param resolved_by? "policy"|"left" Ends all findings for it, and its alerts as resolved by this.
 function Feed:end_rules(user, resolved_by)
   local rules = user.rules
-  if rules.count > 1 then
+  if rules.users.count > 1 then
     sharing.stop(rules, user, resolved_by)
     return
   end
@@ -295,7 +297,7 @@ function Feed:end_rules(user, resolved_by)
   if resolved_by then
     rules:clear(resolved_by)
   end
-  rules:remove_user(user)
+  rules.users:remove(user)
 end
 
 return M

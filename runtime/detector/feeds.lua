@@ -59,7 +59,7 @@ local function hand_over(from, to)
   end
 end
 
---- Lets a detector have another feed.
+--- Lets a detector have another feed. One that is new does not run yet.
 ---@param user detector.Detector
 ---@param wanted feed.Wanted
 ---@return feed.Feed The same one when it stays, changed or not.
@@ -78,9 +78,6 @@ function Feeds:move(user, wanted)
     to = self:make(key, wanted, from.parts, from)
   end
   to:add(user)
-  if from.is_running then
-    to:start()
-  end
   return to
 end
 

@@ -28,18 +28,18 @@ local rule_alerts_mt = { __index = RuleAlerts }
 --- No alerts yet. An `entry` in what follows is one of runtime/rules.lua: a finding with its rule.
 --- A `user` is the detector of a watcher; its `guard` may change or refuse the request of an alert
 --- (nil and a reason refuse it until the finding worsens).
----@param opts { alerts: alerts.Alerts, clock: clock.Clock, told: (fun(): detector.Detector[]),
---- report: fun(type: string, error: string, user?: detector.Detector), investigate_ms?: number,
+---@param opts { alerts: alerts.Alerts, clock: clock.Clock, users: rules_users.Users,
+--- reports: rules_reports.Reports, investigate_ms?: number,
 --- holder: fun(id: string): detector.Detector? }
---- `told` lists the watchers. `investigate_ms` bounds one investigation (default 5 s). `holder`
---- finds a watcher of the node, of these or of others, that has an alert.
+--- `investigate_ms` bounds one investigation (default 5 s). `holder` finds a watcher of the node,
+--- of these or of others, that has an alert.
 ---@return rule_alerts.RuleAlerts
 function M.new(opts)
   return setmetatable({
     alerts = opts.alerts,
     clock = opts.clock,
-    told = opts.told,
-    report = opts.report,
+    users = opts.users,
+    reports = opts.reports,
     holder_of = opts.holder,
     investigate_ms = opts.investigate_ms or INVESTIGATE_MS,
     running = {}, -- entry -> the task of its investigation
@@ -57,7 +57,7 @@ end
 -- The watchers whose alert is still to be fired.
 function RuleAlerts:waiting(entry)
   local list = {}
-  for _, user in ipairs(self.told()) do
+  for _, user in ipairs(self.users:told()) do
     if not entry.alert_of[user] and not entry.refused_by[user]
       and not (entry.asking and entry.asking[user]) then
       list[#list + 1] = user
@@ -90,7 +90,7 @@ function RuleAlerts:begin_investigation(entry, executor)
   local task = async.spawn(function()
     self:investigate(entry, executor)
   end, { name = "finding " .. finding.type, detached = true, on_error = function(text)
-    self.report(finding.type, text)
+    self.reports:tell(finding.type, text)
   end })
   if self.running[entry] then
     self.running[entry] = task
@@ -110,7 +110,7 @@ function RuleAlerts:investigate(entry, executor)
   if ok then
     entry.evidence = execution
   else
-    self.report(finding.type, tostring(execution))
+    self.reports:tell(finding.type, tostring(execution))
   end
   self:fire(entry, self:waiting(entry), { entry.evidence })
 end
@@ -120,7 +120,8 @@ function RuleAlerts:ask_guard(entry, user, request)
   local type_name = entry.finding.type
   local ok, allowed, reason = async.pcall(user.guard, request)
   if not ok then
-    self.report(type_name, "the guard failed, so the alert is fired: " .. tostring(allowed), user)
+    self.reports:tell(type_name, "the guard failed, so the alert is fired: " .. tostring(allowed),
+      user)
     return request
   elseif not allowed then
     entry.refused_by[user] = tostring(reason or "refused by the policy's guard")
@@ -144,7 +145,7 @@ function RuleAlerts:ask(entry, user, request)
     end
   end, { name = "guard of " .. user.meta.watcher, detached = true, on_error = function(text)
     asking[user], entry.is_open = nil, true
-    self.report(entry.finding.type, text, user)
+    self.reports:tell(entry.finding.type, text, user)
   end })
   if asking[user] then
     asking[user] = task
@@ -185,7 +186,7 @@ end
 ---@param id string
 ---@return detector.Detector?
 function RuleAlerts:holder(entry, id)
-  for _, user in ipairs(self.told()) do
+  for _, user in ipairs(self.users:told()) do
     if entry.alert_of[user] == id then
       return user
     end
@@ -195,7 +196,7 @@ end
 -- The watchers whose alert this is; without an id, those that have one.
 function RuleAlerts:holders(entry, id)
   local list = {}
-  for _, user in ipairs(self.told()) do
+  for _, user in ipairs(self.users:told()) do
     local own = entry.alert_of[user]
     if own and (own == id or not id) then
       list[#list + 1] = user
@@ -208,7 +209,7 @@ end
 function RuleAlerts:ids(entry)
   if not entry.alert_ids then
     local ids, seen = {}, {}
-    for _, user in ipairs(self.told()) do
+    for _, user in ipairs(self.users:told()) do
       local id = entry.alert_of[user]
       if id and not seen[id] then
         seen[id] = true

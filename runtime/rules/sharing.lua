@@ -19,7 +19,7 @@ end
 ---@param rules rules.Rules
 ---@param user detector.Detector
 function M.begin(rules, user)
-  rules:forget_told()
+  rules.users:changed()
   for _, entry in ipairs(rules:all()) do
     entry.is_open, entry.alert_ids = true, nil
     if not entry.is_restored then
@@ -96,7 +96,7 @@ function M.leave(rules, user)
   for _, entry in ipairs(rules:all()) do
     drop(rules, user, entry)
   end
-  rules:remove_user(user)
+  rules.users:remove(user)
 end
 
 --- A watcher ends; the others go on.
@@ -111,7 +111,7 @@ function M.stop(rules, user, resolved_by)
     end
     drop(rules, user, entry, resolved_by)
   end
-  rules:remove_user(user)
+  rules.users:remove(user)
 end
 
 return M

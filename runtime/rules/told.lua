@@ -32,7 +32,8 @@ local function notify(rules, user, entry, what)
   for _, fn in ipairs(user.listeners or {}) do
     local ok, err = async.pcall(fn, M.view(entry, user), what)
     if not ok then
-      rules:report(entry.finding.type, "a listener of findings failed: " .. tostring(err), user)
+      rules.reports:tell(entry.finding.type,
+        "a listener of findings failed: " .. tostring(err), user)
     end
   end
 end
@@ -60,7 +61,7 @@ end
 ---@param entry rules.Entry
 ---@param what "pending"|"firing"|"worsened"|"cleared"
 function M.all(rules, entry, what)
-  for _, user in ipairs(rules:told()) do
+  for _, user in ipairs(rules.users:told()) do
     M.one(rules, user, entry, what)
   end
 end

@@ -23,10 +23,12 @@ local function setup(changes)
     return when(...)
   end
   function t.new_domain()
-    return { name = "beam", rules = { rule }, snapshot = function()
+    local function snapshot()
       t.taken = t.taken + 1
       return { mono_ms = t.clock.now_ms(), queues = t.queues }
-    end }
+    end
+    return { name = "beam", rules = { rule }, settings = { { name = "table" } },
+      snapshot = snapshot }
   end
   t.domain = t.new_domain()
   local executor = { run = function(_, code)
@@ -275,6 +277,17 @@ describe("of watchers that share, one", function()
     assert.equal(count, new.history:count())
     t.pass(10)
     assert.equal(count + 1, new.history:count())
+  end))
+
+  it("that is alone has its new settings in what it says to paste", support.async(function()
+    local t = setup()
+    local one = t.watch("one", nil, nil, { table = "a" })
+    t.pass(20)
+    one:set_policy(t.policy(), nil, { table = "b" })
+    t.pass(40, BUSY)
+    local alert = t.alerts:firing()[1]
+    assert.equal("beamlens snapshot beam --node shop@db1 --set 'table=b'", alert.next[2])
+    assert.equal("b", one.ctx.settings.table)
   end))
 
   it("after another goes over to a newer version of the domain", support.async(function()
