@@ -100,8 +100,8 @@ local function read(path)
 end
 
 local function watcher_file(root, opts, is_first, edition)
-  return ("-- edition %d\n"):format(edition) .. WATCHERS:format(root, LONG_TURN_MS, opts.samples, tostring(is_first),
-    ('{ "%s" }'):format(table.concat(opts.names, '", "')), table.concat(DOMAINS, '", "'),
+  return ("-- edition %d\n"):format(edition) .. WATCHERS:format(root, LONG_TURN_MS, opts.samples,
+    tostring(is_first), ('{ "%s" }'):format(table.concat(opts.names, '", "')), table.concat(DOMAINS, '", "'),
     opts.watchers)
 end
 
@@ -154,8 +154,8 @@ function M.start(opts)
       return read(root .. "/stderr")
     end,
     socket = function()
-      return assert(uv.fs_scandir_next(assert(uv.fs_scandir(runtime_dir)))
-        and ("%s/%s"):format(runtime_dir, uv.fs_scandir_next(assert(uv.fs_scandir(runtime_dir)))))
+      local name = uv.fs_scandir_next(assert(uv.fs_scandir(runtime_dir)))
+      return ("%s/%s"):format(runtime_dir, assert(name, "the host has no socket"))
     end,
   }
   -- The longest turn since a time of the monotonic clock, and the most processor time of one: a
