@@ -11,6 +11,7 @@ local Executor = {}
 local executor_mt = { __index = Executor }
 
 local DEFAULT_RESULT_BYTES = 8 * 1024
+local NOBODY = {}
 local EVENT_OUTPUT_BYTES = 16 * 1024
 local RETURN_LESS = "return less: aggregate, filter or take the first rows"
 
@@ -40,8 +41,7 @@ function M.new(opts)
     domain = assert(opts.domain),
     ctx = opts.ctx,
     telemetry = assert(opts.telemetry),
-    meta = opts.meta or {},
-    owner = opts.meta and ("%s %s"):format(opts.meta.watcher, opts.meta.node),
+    meta = opts.meta or NOBODY,
     clock = assert(opts.clock),
   }, executor_mt)
   self:set_limits(opts.limits)
@@ -51,13 +51,18 @@ end
 --- Takes other limits, for the scripts that begin from now on.
 ---@param given? table A policy's `execute`.
 function Executor:set_limits(given)
+  self.limits = given
+end
+
+-- The limits of the sandbox, and that of what a model is given: the sandbox's own `result_bytes` is
+-- for what crosses.
+local function limits_of(given)
   local limits = {}
   for name, value in pairs(given or {}) do
     limits[name] = value
   end
-  self.result_bytes = limits.result_bytes or DEFAULT_RESULT_BYTES
-  limits.result_bytes = nil -- the sandbox's own is for what crosses; this one is for the model
-  self.limits = limits
+  limits.result_bytes = nil
+  return limits, given and given.result_bytes or DEFAULT_RESULT_BYTES
 end
 
 -- The last bytes of a text, from a whole character on.
@@ -137,7 +142,8 @@ function Executor:run(code, opts)
   local record = { id = ids.hex(), code = code, source = opts.source, at_ms = self.clock.wall_ms() }
   local started_ms = self.clock.now_ms()
   self:emit("execute_start", { system_time = record.at_ms }, opts, { code = code })
-  local domain, result_bytes = self.domain, self.result_bytes -- a reload meanwhile is not for it
+  local domain = self.domain -- a reload meanwhile is not for it
+  local limits, result_bytes = limits_of(self.limits)
   local outcome = async.unwinding(function(err)
     self:emit("execute_error", { duration = self.clock.now_ms() - started_ms }, opts,
       { execution_id = record.id, code = code, kind = err and "sandbox" or "cancelled",
@@ -146,8 +152,8 @@ function Executor:run(code, opts)
     code = code,
     args = opts.args,
     functions = names_of(domain:callbacks()),
-    limits = self.limits,
-    owner = self.owner,
+    limits = limits,
+    owner = self.meta ~= NOBODY and ("%s %s"):format(self.meta.watcher, self.meta.node) or nil,
     on_call = function(name, args)
       return domain:invoke(self.ctx, name, args)
     end,

@@ -279,7 +279,7 @@ end
 ---@param unit unit.Unit
 function State:forget(unit)
   unit.watcher.on_change = nil
-  unit.watcher.snapshots.on_change = function() end
+  unit.watcher.snapshots.on_change = nil
   self:drop(key_of(unit.meta))
 end
 

@@ -17,12 +17,11 @@ local journal = require("runtime.watcher.journal")
 local json = require("runtime.json")
 local model_state = require("runtime.watcher.model_state")
 local pauses = require("runtime.watcher.pause")
-local prompts = require("runtime.prompts")
+local prompt_texts = require("runtime.watcher.prompt_texts")
 local snapshots = require("runtime.watcher.snapshots")
 local state = require("runtime.watcher.state")
 local supervisor = require("runtime.watcher.supervisor")
 local tool_call = require("runtime.watcher.tool_call")
-local tools = require("runtime.tools")
 local turns = require("runtime.turns")
 local waking = require("runtime.watcher.waking")
 local watcher_opening = require("runtime.watcher.facts")
@@ -76,6 +75,7 @@ local watcher_mt = { __index = Watcher }
 ---@field account? spending.Account What this watcher spends, and may spend.
 ---@field pace? pace.Pace
 ---@field turns? turns.Turns Those of all watchers of the host. Default: its own.
+---@field prompt_texts? prompt_texts.Texts As `turns`.
 ---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
 
 --- Creates a watcher; `start` begins.
@@ -87,6 +87,7 @@ function M.new(opts)
     alerts = opts.alerts, executor = opts.executor, registry = opts.registry,
     prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
     account = opts.account, pace = opts.pace, turns = opts.turns or turns.new(),
+    prompt_texts = opts.prompt_texts or prompt_texts.new(),
     iteration = 0, cycles = 0, forced_waits = 0, reloads = 0,
     status = "stopped",
   }, watcher_mt)
@@ -96,12 +97,10 @@ function M.new(opts)
   self.journal = journal.new()
   self.waking = waking.new({ clock = self.clock, await = opts.await or async.await,
     turns = self.turns })
+  self.confirmation = confirmation.new(self)
   local function emit(...)
     self:emit(...)
   end
-  self.confirmation = confirmation.new({ alerts = self.alerts, emit = emit, policy = function()
-    return self.policy
-  end })
   self.hooks = hooks.new({ policy = self.policy, emit = emit, node = self.meta.node })
   self.supervisor = supervisor.new({
     name = ("watcher %s %s"):format(self.meta.watcher, self.meta.node),
@@ -324,28 +323,19 @@ local function await_contact(self)
   end
 end
 
-local function render_prompt(self)
-  local text, err = self.prompt(prompts.variables({ domain = self.domain, policy = self.policy,
-    tools = tools.for_request() }))
-  if not text then
-    error("the prompt does not render: " .. tostring(err), 0)
-  end
-  return text
-end
-
 --- The system prompt: the same until the files change, unless `redact` failed on it.
 ---@async
 ---@return string
 function Watcher:system_prompt()
-  if not self.system or self.system == hooks.WITHHELD then
+  if not self.system or self.system.text == hooks.WITHHELD then
     local reloads = self.reloads
-    local text = self.hooks:redact(render_prompt(self))
+    local system = self.prompt_texts:get(self)
     if self.reloads ~= reloads then
-      return text
+      return system.text
     end
-    self.system = text
+    self.system = system
   end
-  return self.system
+  return self.system.text
 end
 
 local function run_cycle(self)

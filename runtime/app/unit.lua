@@ -49,7 +49,7 @@ function M.new(opts)
     detector = self.detector, alerts = host.alerts, executor = self.executor,
     registry = parts.registry, prompt = parts.prompt, telemetry = host.telemetry,
     clock = host.clock, target = node.target,
-    account = account, turns = host.turns,
+    account = account, turns = host.turns, prompt_texts = host.prompt_texts,
     pace = account and pace.new({ account = account, shared = host.ledger:account("process"),
       watchers = host.count_watchers }) })
   return self

@@ -39,16 +39,11 @@ function M.read_label(value)
   return { { name = value, address = value, follows = false } }
 end
 
--- A policy as it is for one node; `origin` is the same for all those of one watcher table.
-local function for_node(policy, node)
-  local copy = {}
-  for key, value in pairs(policy) do
-    copy[key] = value
-  end
-  copy.nodes, copy.origin = nil, policy.origin or policy
-  copy.node, copy.address = node.name, node.address
-  copy.follows = node.follows or nil
-  return copy
+-- A policy as it is for one node; `origin` is the same for all those of one watcher table, and has
+-- what they have in common.
+local function for_node(origin, common_mt, node)
+  return setmetatable({ origin = origin, node = node.name, address = node.address,
+    follows = node.follows or nil }, common_mt)
 end
 
 --- One policy per node, each with a name of its own within the file. What is listed and the first
@@ -56,14 +51,15 @@ end
 ---@param policy table With `nodes`, which go.
 ---@param out table[] Where they are added.
 function M.expand(policy, out)
-  local by_name = {}
-  for _, node in ipairs(policy.nodes or {}) do
+  local by_name, nodes, common_mt = {}, policy.nodes or {}, { __index = policy }
+  policy.nodes = nil
+  for _, node in ipairs(nodes) do
     local other = by_name[node.name]
     if other and (other.follows or node.follows) then
       other.follows = true
       other.address = node.address ~= node.name and node.address or other.address
     else
-      local copy = for_node(policy, node)
+      local copy = for_node(policy, common_mt, node)
       by_name[node.name] = copy
       out[#out + 1] = copy
     end
@@ -75,7 +71,8 @@ end
 ---@param name string
 ---@return table member_policy Its `seed` is the node of `policy`.
 function M.for_member(policy, name)
-  local copy = for_node(policy, { name = name, address = name, follows = false })
+  local copy = for_node(policy.origin, getmetatable(policy),
+    { name = name, address = name, follows = false })
   copy.seed = policy.node
   return copy
 end

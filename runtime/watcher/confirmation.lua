@@ -12,19 +12,19 @@ local Confirmation = {}
 local confirmation_mt = { __index = Confirmation }
 
 --- Nothing waits for its confirmation.
----@param opts { alerts: alerts.Alerts, emit: fun(event: string, metadata: table),
---- policy: fun(): table }
+---@param watcher { alerts: alerts.Alerts, policy: table,
+--- emit: fun(self: table, event: string, metadata: table) }
 ---@return confirmation.Confirmation
-function M.new(opts)
-  return setmetatable({ alerts = opts.alerts, emit = opts.emit, policy = opts.policy,
-    waiting = {}, -- id -> the cycle that fired it
-    confirmed = {}, -- id -> true, while it fires
+function M.new(watcher)
+  return setmetatable({ watcher = watcher,
+    waiting = nil, -- id -> the cycle that fired it; nil: none ever waited
+    confirmed = nil, -- id -> true, while it fires
   }, confirmation_mt)
 end
 
 function Confirmation:confirm(alert)
   self.waiting[alert.id], self.confirmed[alert.id] = nil, true
-  self.emit("beamlens.watcher.alert_confirmed", { alert = alert })
+  self.watcher:emit("beamlens.watcher.alert_confirmed", { alert = alert })
 end
 
 --- Takes an alert that was fired.
@@ -32,10 +32,12 @@ end
 ---@param cause string What was told: new, raised, renotified or reopened.
 ---@param trace_id? string Of the running cycle.
 function Confirmation:fired(alert, cause, trace_id)
-  local mode = self.policy().uncorroborated
+  local mode = self.watcher.policy.uncorroborated
   if alert.source ~= "model" or alert.corroborated or mode == "never" then
     return
-  elseif mode == "at_once" or (self.confirmed[alert.id] and cause ~= "reopened") then
+  end
+  self.waiting, self.confirmed = self.waiting or {}, self.confirmed or {}
+  if mode == "at_once" or (self.confirmed[alert.id] and cause ~= "reopened") then
     self:confirm(alert)
   elseif not self.waiting[alert.id] then
     self.waiting[alert.id] = trace_id or ""
@@ -43,13 +45,16 @@ function Confirmation:fired(alert, cause, trace_id)
 end
 
 local function firing(self, id)
-  local alert = self.alerts:get(id)
+  local alert = self.watcher.alerts:get(id)
   return alert and alert.status == "firing" and alert or nil
 end
 
 --- Looks at what waits, when a cycle comes to a wait.
 ---@param trace_id? string Of the running cycle.
 function Confirmation:look(trace_id)
+  if not self.waiting then
+    return
+  end
   for id in pairs(self.confirmed) do
     self.confirmed[id] = firing(self, id) and true or nil
   end

@@ -15,6 +15,9 @@ local LIMIT_MS = 100
 -- How long a hook that the loop depends on may wait.
 local ANSWER_MS = 10000
 
+-- Most watchers have no hook.
+local NONE = {}
+
 M.WITHHELD = "(withheld: the policy's redact hook failed)"
 
 ---@class hooks.Hooks
@@ -26,8 +29,7 @@ local hooks_mt = { __index = Hooks }
 --- `node` is the watched one, whose name is no e-mail address.
 ---@return hooks.Hooks
 function M.new(opts)
-  local self = setmetatable({ emit = opts.emit, node = opts.node, tasks = members.new() },
-    hooks_mt)
+  local self = setmetatable({ emit = opts.emit, node = opts.node }, hooks_mt)
   self:set_policy(opts.policy)
   return self
 end
@@ -35,15 +37,25 @@ end
 --- Takes the hooks of this policy from now on.
 ---@param policy table
 function Hooks:set_policy(policy)
-  self.functions = {}
+  self.functions = NONE
   for _, name in ipairs({ "guard", "on_alert", "on_state", "redact" }) do
     local fn = policy[name]
-    if fn and debug.getinfo(fn, "S").what ~= "C" then
-      -- Compiled code does not look at the count hook.
-      jit.off(fn, true)
+    if fn then
+      if debug.getinfo(fn, "S").what ~= "C" then
+        -- Compiled code does not look at the count hook.
+        jit.off(fn, true)
+      end
+      self.functions = self.functions ~= NONE and self.functions or {}
+      self.functions[name] = fn
     end
-    self.functions[name] = fn
   end
+end
+
+--- Whether the policy has this hook.
+---@param name "guard"|"on_alert"|"on_state"|"redact"
+---@return boolean
+function Hooks:has(name)
+  return self.functions[name] ~= nil
 end
 
 function Hooks:failed(name, err)
@@ -63,11 +75,14 @@ local function start(self, name, ...)
     if not outcome.ok then
       self:failed(name, outcome[1])
     end
-    self.tasks:remove(task or false)
+    if self.tasks then
+      self.tasks:remove(task or false)
+    end
   end, { name = "hook " .. name, detached = true, on_error = function(err)
     self:failed(name, err)
   end }, ...)
   if not task.done then
+    self.tasks = self.tasks or members.new()
     self.tasks:add(task)
   end
   return task, function()
@@ -182,10 +197,10 @@ end
 
 --- Cancels hooks that still wait.
 function Hooks:close()
-  for _, task in ipairs(self.tasks:list()) do
+  for _, task in ipairs(self.tasks and self.tasks:list() or {}) do
     task:cancel()
   end
-  self.tasks = members.new()
+  self.tasks = nil
 end
 
 return M

@@ -11,7 +11,7 @@ local M = {}
 ---@field data table
 
 ---@class snapshots.Store
----@field on_change fun(id: string) Called when one was added or dropped.
+---@field on_change? fun(id: string) Called when one was added or dropped.
 local Store = {}
 local store_mt = { __index = Store }
 
@@ -20,19 +20,24 @@ local store_mt = { __index = Store }
 ---@return snapshots.Store
 function M.new(opts)
   assert(type(opts.limit) == "number" and opts.limit >= 1, "limit must be at least 1")
-  return setmetatable({ limit = opts.limit, list = {}, by_id = {}, pinned = {},
-    on_change = function() end }, store_mt)
+  return setmetatable({ limit = opts.limit, list = {}, by_id = {} }, store_mt)
+end
+
+local function changed(self, id)
+  if self.on_change then
+    self.on_change(id)
+  end
 end
 
 local function drop_oldest(self)
   local i = 1
   while #self.list > self.limit and i < #self.list do
-    if self.pinned[self.list[i].id] then
+    if self.pinned and self.pinned[self.list[i].id] then
       i = i + 1
     else
       local gone = table.remove(self.list, i)
       self.by_id[gone.id] = nil
-      self.on_change(gone.id)
+      changed(self, gone.id)
     end
   end
 end
@@ -48,7 +53,7 @@ function Store:add(sample)
   local snapshot = { id = sample.id, captured_at = sample.at_ms, data = sample.data }
   self.by_id[snapshot.id] = snapshot
   self.list[#self.list + 1] = snapshot
-  self.on_change(snapshot.id)
+  changed(self, snapshot.id)
   drop_oldest(self)
   return snapshot
 end
@@ -97,6 +102,7 @@ end
 --- Keeps these snapshots until `unpin_all`, whatever the limit.
 ---@param ids string[]
 function Store:pin(ids)
+  self.pinned = self.pinned or {}
   for _, id in ipairs(ids) do
     self.pinned[id] = true
   end
@@ -104,7 +110,7 @@ end
 
 --- Ends all pins; called when a cycle ends.
 function Store:unpin_all()
-  self.pinned = {}
+  self.pinned = nil
   drop_oldest(self)
 end
 

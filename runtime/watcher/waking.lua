@@ -29,8 +29,8 @@ local waking_mt = { __index = Waking }
 --- turns: turns.Turns }
 ---@return waking.Waking
 function M.new(opts)
-  return setmetatable({ clock = opts.clock, await = opts.await, turns = opts.turns, notes = {},
-    woken = {} }, waking_mt)
+  return setmetatable({ clock = opts.clock, await = opts.await, turns = opts.turns, notes = {} },
+    waking_mt)
 end
 
 -- Sleeps for what is left of `ms`, which a new limit may shorten meanwhile.
@@ -125,6 +125,7 @@ local function is_flapping(self, finding, what)
   end
   local key = ("%s\0%s\0%s"):format(finding.type, tostring(finding.subject), what)
   local now_ms = self.clock.now_ms()
+  self.woken = self.woken or {}
   for other, at_ms in pairs(self.woken) do
     if now_ms - at_ms >= CALM_MS then
       self.woken[other] = nil

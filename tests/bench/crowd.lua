@@ -30,14 +30,14 @@ local function note_turns()
   local turns = io.open(folder .. "/turns", "a")
   turns:setvbuf("line")
   uv.loop_configure("metrics_idle_time")
-  local prepare, last, last_idle = uv.new_prepare(), nil, nil
+  local prepare, last, last_idle, last_cpu = uv.new_prepare(), nil, nil, nil
   prepare:start(function()
-    local now, idle = uv.hrtime(), uv.metrics_idle_time()
+    local now, idle, cpu = uv.hrtime(), uv.metrics_idle_time(), os.clock()
     local turn_ms = last and (now - last - (idle - last_idle)) / 1e6 or 0
-    last, last_idle = now, idle
     if turn_ms > %d then
-      turns:write(("%%.3f %%.1f\n"):format(now / 1e6, turn_ms))
+      turns:write(("%%.3f %%.1f %%.1f\n"):format(now / 1e6, turn_ms, (cpu - last_cpu) * 1000))
     end
+    last, last_idle, last_cpu = now, idle, cpu
   end)
   prepare:unref()
 end
@@ -99,9 +99,9 @@ local function read(path)
   return text
 end
 
-local function watcher_file(root, opts, is_first)
-  return WATCHERS:format(root, LONG_TURN_MS, opts.samples, tostring(is_first),
-    ('{ "%s" }'):format(table.concat(opts.names, '", "')), table.concat(DOMAINS, '", "'),
+local function watcher_file(root, opts, is_first, edition)
+  return ("-- edition %d\n"):format(edition) .. WATCHERS:format(root, LONG_TURN_MS, opts.samples,
+    tostring(is_first), ('{ "%s" }'):format(table.concat(opts.names, '", "')), table.concat(DOMAINS, '", "'),
     opts.watchers)
 end
 
@@ -138,8 +138,10 @@ end
 function M.start(opts)
   local root = tree.make({ ["clients.lua"] = CLIENTS:format(opts.url) })
   os.execute("mkdir " .. root .. "/watchers")
+  local edition = 0
   local function write(is_first)
-    support.write_file(root .. "/new.lua", watcher_file(root, opts, is_first))
+    edition = edition + 1
+    support.write_file(root .. "/new.lua", watcher_file(root, opts, is_first, edition))
     assert(os.rename(root .. "/new.lua", root .. "/watchers/w.lua"))
   end
   write(true)
@@ -152,19 +154,21 @@ function M.start(opts)
       return read(root .. "/stderr")
     end,
     socket = function()
-      return assert(uv.fs_scandir_next(assert(uv.fs_scandir(runtime_dir)))
-        and ("%s/%s"):format(runtime_dir, uv.fs_scandir_next(assert(uv.fs_scandir(runtime_dir)))))
+      local name = uv.fs_scandir_next(assert(uv.fs_scandir(runtime_dir)))
+      return ("%s/%s"):format(runtime_dir, assert(name, "the host has no socket"))
     end,
   }
-  -- The longest turn since a time of the monotonic clock.
+  -- The longest turn since a time of the monotonic clock, and the most processor time of one: a
+  -- busy machine makes turns longer, but does not make them cost more.
   function host.longest_ms(from_ms)
-    local longest_ms = 0
-    for at_ms, turn_ms in (host.said("turns") or ""):gmatch("(%S+) (%S+)") do
+    local longest_ms, most_ms = 0, 0
+    for at_ms, turn_ms, cpu_ms in (host.said("turns") or ""):gmatch("(%S+) (%S+) (%S+)") do
       if tonumber(at_ms) >= from_ms then
         longest_ms = math.max(longest_ms, tonumber(turn_ms))
+        most_ms = math.max(most_ms, tonumber(cpu_ms))
       end
     end
-    return longest_ms
+    return longest_ms, most_ms
   end
   function host.reload()
     os.remove(root .. "/reloaded")
@@ -176,10 +180,7 @@ function M.start(opts)
   -- The Lua heap in MB: as it is, and what of it is in use.
   function host.heap()
     support.write_file(root .. "/collect", "")
-    uv.kill(host.pid, "sighup")
-    M.wait_until(host, function()
-      return host.said("heap")
-    end, 120, "the heap's size")
+    host.reload()
     return host.said("heap")
   end
   function host.stop()
