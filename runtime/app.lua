@@ -69,7 +69,7 @@ function M.new(opts)
   local errors = {}
   for _, policy in ipairs(opts.policies) do
     local ok, err = self:add_policy(policy)
-    if not ok then
+    if not ok and errors[#errors] ~= err then -- a table's watchers of several nodes fail alike
       errors[#errors + 1] = err
     end
   end

@@ -63,8 +63,8 @@ local function read_watcher(raw, has_no_node, report)
         suggest.hint(tostring(key), suggest.keys(FIELDS))))
     else
       local read, err = (has_no_node and field.read_label or field.read)(value)
-      if read == nil then
-        report(key, ("%s %s"):format(key, err))
+      for _, mistake in ipairs(read == nil and (type(err) == "table" and err or { err }) or {}) do
+        report(key, ("%s %s"):format(key, mistake))
       end
       policy[field.as or key] = read
     end
@@ -205,6 +205,9 @@ end
 ---@param value table
 ---@return table? limits `wall_ms`, `cpu_ms`, `memory_bytes`, `callbacks`, `result_bytes`.
 ---@return string? err
-M.read_execute = execute
+function M.read_execute(value)
+  local limits, mistakes = execute(value)
+  return limits, not limits and table.concat(mistakes, "; ") or nil
+end
 
 return M

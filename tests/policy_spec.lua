@@ -113,6 +113,31 @@ describe("policy", function()
     }, errors)
   end)
 
+  it("reports every mistake of a table in it, too", function()
+    local _, errors = parse([[return {
+  domain = "beam", node = "a@h",
+  wait = { mn = "10s", max = 5 },
+  mute = { { from = "25:00", to = "03:00", tz = "Mars/X" },
+    { to = "03:00" } },
+  rules = { mailbox_growth = { hodl = "1s", severity = "bad" },
+    { type = "x", severity = "warning", when = 3 } },
+}]])
+    assert.are.same({
+      "watchers/shop.lua:3: wait max must be at least 1 s",
+      'watchers/shop.lua:3: wait unknown field "mn"; did you mean "min"?',
+      'watchers/shop.lua:4: mute [1]: from "25:00" is not a time of day; write 02:30',
+      'watchers/shop.lua:4: mute [1]: tz "Mars/X" is no time zone of this machine: write UTC or a '
+        .. "name such as Europe/Berlin",
+      "watchers/shop.lua:5: mute [2]: needs `from` and `to`",
+      'watchers/shop.lua:6: rules mailbox_growth: severity must be info, warning or critical',
+      'watchers/shop.lua:6: rules mailbox_growth: unknown field "hodl"; did you mean "hold"?',
+      "watchers/shop.lua:7: rules [1].when is a number; it must be a function",
+    }, errors)
+    assert.are.same({ nil, "callbacks must be a whole number, at least 0; "
+      .. "memory must be at most 256.0 MiB" },
+      { policy.read_execute({ memory = "1GiB", callbacks = "many" }) })
+  end)
+
   it("names the line of a mistake in whichever watcher of a list, however deep", function()
     local _, errors = parse([==[
 -- return { sample = 1 }

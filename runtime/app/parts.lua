@@ -140,38 +140,33 @@ local function check_client(policy, registry)
   return true
 end
 
--- Loads all. Returns the parts; or nil, the field that is wrong (nil where the error says where it
--- is), and the error.
+-- Loads all. Returns the parts, and what is wrong: a list of { field, error }, without a field
+-- where the error says where it is.
 local function load_all(self, policy, before)
-  local parts = { prices = self.prices }
-  local err, ok
-  parts.domain, err = self:load_domain(policy)
-  if not parts.domain then
-    return nil, "domain", err
+  local parts, wrong = { prices = self.prices }, {}
+  local function keep(name, field, value, err)
+    parts[name] = value
+    if not value then
+      wrong[#wrong + 1] = { field, err }
+    end
+    return value
   end
-  parts.settings, err = parts.domain:read_settings(policy.settings)
-  if not parts.settings then
-    return nil, "settings", "settings: " .. err
+  if keep("domain", "domain", self:load_domain(policy)) then
+    local settings, err = parts.domain:read_settings(policy.settings)
+    keep("settings", "settings", settings, err and "settings: " .. err)
   end
-  parts.prompt, err = self:load("prompts", policy.prompt, policy.file)
-  if not parts.prompt then
-    return nil, "prompt", err
-  end
-  local keeps_own = before and policy.clients and before.prices == self.prices
-  if keeps_own then
+  keep("prompt", "prompt", self:load("prompts", policy.prompt, policy.file))
+  if before and policy.clients and before.prices == self.prices then
     parts.registry = before.registry
   else
-    parts.registry, err = self:registry_for(policy)
-  end
-  if not parts.registry then
     -- Each of its mistakes is at a line of its own.
-    return nil, nil, err
+    keep("registry", nil, self:registry_for(policy))
   end
-  ok, err = check_client(policy, parts.registry)
-  if not ok then
-    return nil, "client", err
+  if parts.registry then
+    local ok, err = check_client(policy, parts.registry)
+    wrong[#wrong + 1] = not ok and { "client", err } or nil
   end
-  return parts
+  return parts, wrong
 end
 
 --- The domain of a policy.
@@ -207,33 +202,37 @@ local function rendered(parts, policy)
     tools = tools.for_request() }))
 end
 
+-- What is wrong with a policy, a line each.
+local function told(policy, wrong)
+  local texts = {}
+  for i, mistake in ipairs(wrong) do
+    local field, err = mistake[1], mistake[2]
+    texts[i] = field and ("%s:%d: %s"):format(policy.file, policy.line_of(field, err), err) or err
+  end
+  return table.concat(texts, "\n")
+end
+
 -- The parts of a policy as its files are now: the same as `before` when nothing has changed.
 function Loaded:look(policy, before)
-  local parts, field, err = load_all(self, policy, before)
-  if parts then
-    local is_same = before ~= nil
-    for _, name in ipairs({ "domain", "prompt", "registry" }) do
-      is_same = is_same and before[name] == parts[name]
-    end
-    if is_same then
-      return before
-    end
-    local text
-    text, err = rendered(parts, policy)
-    if text then
-      return parts
-    end
+  local parts, wrong = load_all(self, policy, before)
+  if wrong[1] then
+    return nil, told(policy, wrong)
   end
-  if not field then
-    return nil, err
+  local is_same = before ~= nil
+  for _, name in ipairs({ "domain", "prompt", "registry" }) do
+    is_same = is_same and before[name] == parts[name]
   end
-  return nil, ("%s:%d: %s"):format(policy.file, policy.line_of(field, err), err)
+  if is_same then
+    return before
+  end
+  local text, err = rendered(parts, policy)
+  return text and parts, err
 end
 
 --- What a policy names.
 ---@param policy table
 ---@return parts.Parts?
----@return string? err `FILE:LINE: message`
+---@return string? err `FILE:LINE: message`, a line each
 function Loaded:of(policy)
   local parts = self.of_table[policy.origin]
   if parts then

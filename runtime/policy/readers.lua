@@ -1,5 +1,5 @@
 --- Readers of the values in a watcher's table: each returns the value in the one form that the
---- runtime uses, or nil and what is wrong with it.
+--- runtime uses, or nil and what is wrong with it: a text, or, for a table, a list of texts.
 
 local events = require("runtime.events")
 local metered = require("runtime.metered")
@@ -107,6 +107,13 @@ local function keys_of(value)
   return keys
 end
 
+-- Adds to a list what a reader found wrong, with where that is.
+local function add(mistakes, where, problem)
+  for _, text_of in ipairs(type(problem) == "table" and problem or { problem }) do
+    mistakes[#mistakes + 1] = where .. text_of
+  end
+end
+
 -- A table of known fields, each with its own reader and default. `rename` maps to the inner name.
 local function record(fields)
   return function(value)
@@ -114,25 +121,26 @@ local function record(fields)
     if not ok then
       return nil, err
     end
-    local result = {}
+    local result, mistakes = {}, {}
     for _, key in ipairs(keys_of(value)) do
-      local field, item = fields[key], value[key]
+      local field = fields[key]
       if not field then
-        return nil, ("unknown field %q%s"):format(tostring(key),
-          suggest.hint(tostring(key), suggest.keys(fields)))
+        add(mistakes, "", ("unknown field %q%s"):format(tostring(key),
+          suggest.hint(tostring(key), suggest.keys(fields))))
+      else
+        local read, problem = field.read(value[key])
+        if read == nil then
+          add(mistakes, key .. " ", problem)
+        end
+        result[field.as or key] = read
       end
-      local read, problem = field.read(item)
-      if read == nil then
-        return nil, ("%s %s"):format(key, problem)
-      end
-      result[field.as or key] = read
     end
     for key, field in pairs(fields) do
       if result[field.as or key] == nil then
         result[field.as or key] = field.default
       end
     end
-    return result
+    return not mistakes[1] and result or nil, mistakes
   end
 end
 
@@ -172,19 +180,20 @@ local function mute(value)
   if type(value) ~= "table" then
     return nil, "must be a list of { from = …, to = …, tz = \"UTC\", types = {…} }"
   end
-  local list = {}
+  local list, mistakes = {}, {}
   for i, window in ipairs(value) do
     local read, err = mute_window(window)
-    if not read then
-      return nil, ("[%d]: %s"):format(i, err)
+    if read and not (read.from and read.to) then
+      read, err = nil, "needs `from` and `to`"
     end
-    if not read.from or not read.to then
-      return nil, ("[%d]: needs `from` and `to`"):format(i)
+    if read then
+      read.zone = timezone.load(read.tz)
+    else
+      add(mistakes, ("[%d]: "):format(i), err)
     end
-    read.zone = timezone.load(read.tz)
-    list[i] = read
+    list[i] = read or false
   end
-  return list
+  return not mistakes[1] and list or nil, mistakes
 end
 
 local rule_change = record({
@@ -221,24 +230,20 @@ local function rules(value)
   if not ok then
     return nil, err
   end
-  local result = {}
+  local result, mistakes = {}, {}
   for _, key in ipairs(keys_of(value)) do
     local item = value[key]
     if type(key) == "number" then
-      local mistake = shape.rule_mistake(item, ("[%d]"):format(key))
-      if mistake then
-        return nil, mistake
-      end
-      result[key] = own_rule(item)
+      local problem = shape.rule_mistake(item, ("[%d]"):format(key))
+      add(mistakes, "", problem)
+      result[key] = not problem and own_rule(item) or nil
     else
       local change, problem = rule_change(item)
-      if not change then
-        return nil, ("%s: %s"):format(key, problem)
-      end
+      add(mistakes, key .. ": ", not change and problem or nil)
       result[key] = change
     end
   end
-  return result
+  return not mistakes[1] and result or nil, mistakes
 end
 
 local function near_event(event)

@@ -22,6 +22,21 @@ function Round:fail(file, err)
   table.insert(self.failed, { file = at or file, line = tonumber(line), error = err })
 end
 
+-- Several mistakes, each of which begins a line with its file and line; others go on with theirs.
+function Round:fail_each(file, err)
+  local mistakes = {}
+  for line in err:gmatch("[^\n]+") do
+    if mistakes[1] and not line:find("^%S[^:]*:%d+: ") then
+      mistakes[#mistakes] = mistakes[#mistakes] .. "\n" .. line
+    else
+      mistakes[#mistakes + 1] = line
+    end
+  end
+  for _, mistake in ipairs(mistakes) do
+    self:fail(file, mistake)
+  end
+end
+
 -- Lets the loop go on between two of many watchers.
 local function breathe(self)
   local now_ms = async.now_ms()
@@ -43,7 +58,7 @@ local function parts_of(self, draft)
       known = { parts = parts }
       tried[policy.origin] = known
       if not parts then
-        self:fail(draft.path, err)
+        self:fail_each(draft.path, err)
         is_whole = false
       end
     end

@@ -23,13 +23,15 @@ local CUT_MARGIN = 64
 local Conversation = {}
 local conversation_mt = { __index = Conversation }
 
---- Fences JSON as data. `</` becomes `<\/`, which is the same JSON but closes no fence.
+--- Fences JSON as data. `</` becomes `<\/`, and the beginning of a fence `\u003c`: the same JSON,
+--- which closes no fence and opens none.
 ---@param text string JSON.
 ---@param tag? string Default: `data`.
 ---@return string
 function M.fence(text, tag)
   tag = tag or "data"
-  return ("<%s>%s</%s>"):format(tag, text:gsub("</", "<\\/"), tag)
+  text = text:gsub("</", "<\\/"):gsub("<([DdNn][AaOo][Tt][AaEe])", "\\u003c%1")
+  return ("<%s>%s</%s>"):format(tag, text, tag)
 end
 
 --- Encodes an object with these keys first; the others follow sorted.

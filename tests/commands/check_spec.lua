@@ -41,6 +41,19 @@ describe("beamlens check", function()
     assert.are.same({ 0, "/watchers/shop.lua: ok (watcher)", "" }, { status, out, err })
   end, 40))
 
+  it("has all that a watcher names and that there is not, once for its nodes", support.async(
+    function()
+      local status, _, err = check({ ["watchers/w.lua"] = [[
+return {
+  domain = "beam", node = { "a@b", "c@d" },
+  prompt = "watchr",
+  client = "Haiku",
+}]] }, "watchers/w.lua")
+      assert.are.equal(2, status)
+      assert.are.equal('/watchers/w.lua:3: no prompt "watchr"; did you mean "watcher"?\n'
+        .. '/watchers/w.lua:4: no client "Haiku"; allowed: rules\n', err)
+    end))
+
   it("has each mistake of a watcher's own registry at its line", support.async(function()
     local status, _, err = check({ ["watchers/w.lua"] = [[
 return {

@@ -73,12 +73,16 @@ describe("a file that is saved while the host runs", function()
       h:round()
       h:write("watchers/w.lua", "return {\n  domain = ")
       assert.are.equal(2, h:failed("unexpected symbol near '<eof>'").line)
+      h:write("watchers/w.lua", 'return {\n  domain = "calm",\n  prompt = "watchr",\n'
+        .. '  client = "Hikou",\n}\n')
+      assert.are.equal(3, h:failed('no prompt "watchr"').line)
+      assert.are.equal(4, h:failed('no client "Hikou"').line)
       -- A look at all files goes by.
       h:shell("touch watchers/w.lua")
       for _ = 1, 4 do
         h:round()
       end
-      assert.are.equal(2, #h.b:all("beamlens.reload.failed"))
+      assert.are.equal(4, #h.b:all("beamlens.reload.failed"))
       assert.are.equal(0, #h.b:all("beamlens.reload.applied"))
       assert.is_nil(without_notice(h.b:stderr()):gsub("beamlens: version one\n", ""):find("%S"))
       -- Back to what is in force: nothing changes, but that is said.

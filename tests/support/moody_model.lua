@@ -12,7 +12,7 @@ local support = require("support")
 local M = {}
 
 local BYTES_PER_TOKEN = 4
-local SUBJECTS = 40
+local SUBJECTS = 10
 
 local Model = {}
 local model_mt = { __index = Model }
