@@ -32,6 +32,12 @@ function M.block(seconds)
   return "awake"
 end
 
+-- Until somebody opens the FIFO for writing, and closes it.
+function M.block_on(fifo)
+  io.open(fifo):read()
+  return "awake"
+end
+
 function M.search_path()
   return package.path, package.cpath
 end
