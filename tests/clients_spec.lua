@@ -554,7 +554,7 @@ describe("fallback", function()
     always({ hang = true }), { WAIT },
   }, function(a, b)
     local registry = open(fallback_of(anthropic("A", a), anthropic("B", b)))
-    assert.are.equal("B", assert(registry:decide(nil, request(), { timeout_ms = 600 })).client)
+    assert.are.equal("B", assert(registry:decide(nil, request(), { timeout_ms = 6000 })).client)
   end))
 end)
 
