@@ -93,12 +93,13 @@ describe("a sampler", function()
 
   it("goes on at its cadence, and takes none after a stop", support.async(function()
     local t = setup({ clock = clock.system(), sample_ms = 5 })
+    local began_ms = clock.system().wall_ms()
     t.sampler:start()
     support.wait_until(function()
       return #t.samples >= 4
     end)
-    local first, fourth = t.samples[1], t.samples[4]
-    assert.is_true(fourth.at_ms - first.at_ms >= 13)
+    -- Any may be late; the fourth is due after 15 ms.
+    assert.is_true(t.samples[4].at_ms - began_ms >= 13)
     t.sampler:stop()
     local taken = t.taken
     async.sleep(20)

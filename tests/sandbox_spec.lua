@@ -454,7 +454,7 @@ describe("the sandbox's processes", function()
     assert.are.equal(1, value_of(box, "return 1"))
     local zygote = box:stats().zygotes[1]
     uv.kill(zygote, "sigstop")
-    local outcome = exec(box, "return 2", { limits = { wall_ms = 100 } })
+    local outcome = exec(box, "return 2", { limits = { wall_ms = 3000 } })
     assert.are.equal(2, outcome.value, outcome.message)
     assert.are.equal(2, box:stats().starts)
     support.wait_until(function()

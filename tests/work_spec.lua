@@ -1,4 +1,5 @@
 local async = require("runtime.async")
+local node = require("support.node")
 local support = require("support")
 local tree = require("support.tree")
 local uv = require("luv")
@@ -16,7 +17,22 @@ local function with_worker(body)
 end
 
 local function helper(worker, fn_name, args, timeout)
-  return worker:call("work_helper", fn_name, args, { timeout = timeout or 15 })
+  return worker:call("work_helper", fn_name, args, { timeout = timeout or 300 })
+end
+
+-- A FIFO for `block_on`, and a function that ends that.
+local function new_fifo()
+  local path = uv.cwd() .. "/" .. support.tmp_path("work-fifo")
+  assert(node.run_program("mkfifo", { path }) == 0)
+  support.on_cleanup(function()
+    os.remove(path)
+  end)
+  return path, function()
+    local flags = uv.constants.O_WRONLY + uv.constants.O_NONBLOCK
+    uv.fs_close(support.wait_until(function()
+      return (uv.fs_open(path, flags, 0))
+    end, nil, "a reader of the FIFO"))
+  end
 end
 
 local function blocked_signals(status_path)
@@ -118,7 +134,7 @@ describe("work.call", function()
   it("replaces a thread that does not come back, four times", with_worker(function(worker)
     assert.are.equal(1, helper(worker, "count"))
     for _ = 1, 5 do
-      local value, err, code = helper(worker, "block", { 60 }, 0.05)
+      local value, err, code = helper(worker, "block", { 3600 }, 0.05)
       assert.is_nil(value)
       assert.are.equal("ETIMEDOUT", code)
       assert.are.equal("ETIMEDOUT: work_helper.block took longer than 50 ms", err)
@@ -132,26 +148,30 @@ describe("work.call", function()
   end))
 
   it("makes calls again when one that was left behind has come back", with_worker(function(worker)
-    for i = 1, 5 do
-      local code = select(3, helper(worker, "block", { i == 1 and 2 or 600 }, 0.05))
-      assert.are.equal("ETIMEDOUT", code)
+    local fifo, release = new_fifo()
+    assert.are.equal("ETIMEDOUT", select(3, helper(worker, "block_on", { fifo }, 0.05)))
+    for _ = 2, 5 do
+      assert.are.equal("ETIMEDOUT", select(3, helper(worker, "block", { 3600 }, 0.05)))
     end
     assert.are.equal("EWORK", select(3, helper(worker, "count")))
+    release()
     support.wait_until(function()
       return worker.replaced == 4
-    end, 15000, "the first call to come back")
+    end, nil, "the first call to come back")
     assert.are.equal(1, helper(worker, "count"))
     assert.are.equal(2, helper(worker, "count"))
   end))
 
   it("gives up a call that had no turn, and leaves the thread be", with_worker(function(worker)
+    local fifo, release = new_fifo()
     local first = async.spawn(function()
-      return helper(worker, "block", { 1 })
+      return helper(worker, "block_on", { fifo })
     end, { name = "first" })
     async.sleep(0)
     local _, err, code = helper(worker, "count", {}, 0.05)
     assert.are.equal("ETIMEDOUT", code)
     assert.is_truthy(err:find("had no turn", 1, true))
+    release()
     assert.are.same({ true, "awake" }, { first:join() })
     assert.are.equal(0, worker.replaced)
   end))

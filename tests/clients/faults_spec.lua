@@ -156,7 +156,7 @@ describe("a client is asked again", function()
   end))
 
   it("after a server that accepts and says nothing", support.async(function()
-    recovers({ { hang = true }, WAIT }, { 0 }, nil, { idle_timeout_ms = 150 })
+    recovers({ { hang = true }, WAIT }, { 0 }, nil, { idle_timeout_ms = 2000 })
   end))
 
   it("after a connection that was refused", support.async(function()
@@ -264,12 +264,12 @@ describe("the next client is asked at once", function()
 end)
 
 describe("the time of a decision is kept", function()
-  -- What a server of this reply leaves of 3 s to the second client, by the system's clock.
+  -- What a server of this reply leaves of 8 s to the second client, by the system's clock.
   local function leaves_time(reply, more)
     local server = start_server(always(reply))
     local first = client_at(server.url, nil, more)
     local registry, _, second = open(first, false, clock.system())
-    local result = assert(registry:decide(nil, request(), { timeout_ms = 3000 }))
+    local result = assert(registry:decide(nil, request(), { timeout_ms = 8000 }))
     assert.are.equal("Second", result.client)
     assert.are.equal(1, #second.requests)
     local _, _, kind = registry:decide("First", request(), { timeout_ms = 300 })
@@ -278,7 +278,7 @@ describe("the time of a decision is kept", function()
 
   it("with a server that sends byte after byte", support.async(function()
     leaves_time({ tool = "wait", input = { ms = 1 }, chunk_bytes = 1, pause_ms = 100 },
-      { idle_timeout_ms = 2000 })
+      { idle_timeout_ms = 6000 })
   end))
 
   it("with a server that says nothing", support.async(function()

@@ -58,7 +58,7 @@ end
 
 -- A model that always waits, and the files of a host that asks it, woken by findings or `is_calm`.
 local function setup(opts)
-  stay_in_one_window(60)
+  stay_in_one_window(120)
   local server = anthropic_server.start({ on_request = function()
     return { tool = "wait", input = { reason = "calm", ms = 1000 }, usage = USAGE,
       delay_ms = opts.delay_ms }

@@ -23,7 +23,7 @@ local Node = {}
 local node_mt = { __index = Node }
 
 local CODE_DIR = "build/nodes"
-local LOCK_MS = 600000
+local LOCK_MS = 240000
 -- Below what Linux gives to sockets that ask for none (32768 to 60999).
 local FIRST_PORT, PORTS = 12000, 20000
 local epmd_port

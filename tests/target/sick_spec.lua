@@ -218,14 +218,14 @@ describe("a node that answers with 50 MB", function()
     local t, told = targets.attach(n)
     for _, ask in ipairs({
       function()
-        return t:call("binary", "copy", { "x", 50 * 1024 * 1024 }, { timeout = "10s" })
+        return t:call("binary", "copy", { "x", 50 * 1024 * 1024 }, { timeout = "5m" })
       end,
       function()
-        return t:eval("binary:copy(<<0>>, N).", { N = 50 * 1024 * 1024 }, { timeout = "10s" })
+        return t:eval("binary:copy(<<0>>, N).", { N = 50 * 1024 * 1024 }, { timeout = "5m" })
       end,
       function()
         return t:eval("[binary:copy(<<0>>, N) || _ <- [1, 2, 3, 4, 5]].", { N = 10 * 1024 * 1024 },
-          { timeout = "10s" })
+          { timeout = "5m" })
       end,
     }) do
       local value, err, code = ask()
@@ -261,7 +261,7 @@ describe("a node that answers with 50 MB", function()
         end)
         for i = 1, 100 do
           others[i] = async.spawn(function()
-            return ctx.target:eval("2 * N.", { N = i }, { timeout = "10s" })
+            return ctx.target:eval("2 * N.", { N = i }, { timeout = "5m" })
           end)
         end
         local _, ok, err = big:join()
