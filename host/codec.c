@@ -14,6 +14,8 @@
 
 #include <lauxlib.h>
 
+#include "number_text.h"
+
 #define TYPE_CDATA 10 // LuaJIT's type of 64-bit integers and complex numbers
 
 // --- Text -------------------------------------------------------------------------------------
@@ -234,25 +236,11 @@ static CodecStatus put_stand_in(Encoding *e, const char *text, const char *compl
   return CODEC_OK;
 }
 
-static void format_number(char *text, size_t size, double n)
-{
-  if (n == floor(n) && fabs(n) < 9007199254740992.0) {
-    snprintf(text, size, "%lld", (long long)n);
-    return;
-  }
-  for (int digits = 15; digits <= 17; digits++) {
-    snprintf(text, size, "%.*g", digits, n);
-    if (strtod(text, NULL) == n) {
-      return;
-    }
-  }
-}
-
 static void put_number(Encoding *e, double n)
 {
   if (isfinite(n)) {
-    char text[40];
-    format_number(text, sizeof(text), n);
+    char text[NUMBER_TEXT_SIZE];
+    number_text(text, n);
     codec_puts(e->out, text);
   } else {
     e->opts->lossy = true;
@@ -295,7 +283,7 @@ static CodecStatus put_key(lua_State *L, int idx, Encoding *e)
   case LUA_TNUMBER: {
     double n = lua_tonumber(L, idx);
     if (isfinite(n)) {
-      format_number(text, sizeof(text), n);
+      number_text(text, n);
     } else {
       snprintf(text, sizeof(text), "%s", n > 0 ? "Infinity" : "-Infinity");
     }
