@@ -18,6 +18,7 @@ M.OLD_BYTES = 1024
 local FRESH = 2
 -- Kept free for `total` and `returned` when a list is cut.
 local CUT_MARGIN = 64
+local NO_ORDER = {}
 
 ---@class conversation.Conversation
 local Conversation = {}
@@ -32,28 +33,25 @@ function M.fence(text, tag)
   return ("<%s>%s</%s>"):format(tag, text:gsub("</", "<\\/"), tag)
 end
 
+-- The metatables that have objects printed in an order.
+local ordered = setmetatable({}, { __mode = "k" })
+
 --- Encodes an object with these keys first; the others follow sorted.
 ---@param value table
 ---@param order? string[]
 ---@return string
 function M.encode(value, order)
-  local first, parts, rest = {}, {}, {}
-  for _, key in ipairs(order or {}) do
-    first[key] = true
-    if value[key] ~= nil then
-      parts[#parts + 1] = ("%s:%s"):format(json.encode(key), (json.encode(value[key])))
-    end
+  order = order or NO_ORDER
+  local mt = ordered[order]
+  if not mt then
+    mt = { __order = order }
+    ordered[order] = mt
   end
-  for key in pairs(value) do
-    if not first[key] then
-      rest[#rest + 1] = key
-    end
+  local copy = {}
+  for key, field in pairs(value) do
+    copy[key] = field
   end
-  table.sort(rest)
-  for _, key in ipairs(rest) do
-    parts[#parts + 1] = ("%s:%s"):format(json.encode(key), (json.encode(value[key])))
-  end
-  return "{" .. table.concat(parts, ",") .. "}"
+  return next(copy) == nil and "{}" or json.encode(setmetatable(copy, mt))
 end
 
 -- The key of the longest list in an object.

@@ -46,6 +46,13 @@ function Hooks:set_policy(policy)
   end
 end
 
+--- Whether the policy has this hook.
+---@param name string
+---@return boolean
+function Hooks:has(name)
+  return self.functions[name] ~= nil
+end
+
 function Hooks:failed(name, err)
   self.emit("beamlens.watcher.hook_failed", { hook = name, error = tostring(err):sub(1, 2000) })
 end
