@@ -114,23 +114,28 @@ function Anthropic:body(request)
   return shared.with_extra(body, options.extra)
 end
 
+-- The same in every request.
+function Anthropic:header_lines()
+  if self.lines then
+    return self.lines
+  end
+  local authorization = self.key and { "x-api-key", self.key }
+    or { "authorization", "Bearer " .. self.token }
+  self.lines = exchange.header_lines({
+    authorization,
+    { "anthropic-version", self.options.anthropic_version },
+    { "content-type", "application/json" },
+  }, self.options.headers)
+  return self.lines
+end
+
 --- The HTTP request for a normalised one.
 function Anthropic:request(request)
   local missing = shared.check_key(self.key or self.token, M.key_variable)
   if missing then
     return nil, missing
   end
-  local authorization = self.key and { "x-api-key", self.key }
-    or { "authorization", "Bearer " .. self.token }
-  return {
-    url = self.url,
-    headers = exchange.header_lines({
-      authorization,
-      { "anthropic-version", self.options.anthropic_version },
-      { "content-type", "application/json" },
-    }, self.options.headers),
-    body = self:body(request),
-  }
+  return { url = self.url, headers = self:header_lines(), body = self:body(request) }
 end
 
 local COUNTS = {

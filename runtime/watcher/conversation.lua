@@ -18,7 +18,6 @@ M.OLD_BYTES = 1024
 local FRESH = 2
 -- Kept free for `total` and `returned` when a list is cut.
 local CUT_MARGIN = 64
-local NO_ORDER = {}
 
 ---@class conversation.Conversation
 local Conversation = {}
@@ -33,25 +32,16 @@ function M.fence(text, tag)
   return ("<%s>%s</%s>"):format(tag, text:gsub("</", "<\\/"), tag)
 end
 
--- The metatables that have objects printed in an order.
-local ordered = setmetatable({}, { __mode = "k" })
-
 --- Encodes an object with these keys first; the others follow sorted.
 ---@param value table
 ---@param order? string[]
 ---@return string
 function M.encode(value, order)
-  order = order or NO_ORDER
-  local mt = ordered[order]
-  if not mt then
-    mt = { __order = order }
-    ordered[order] = mt
-  end
   local copy = {}
   for key, field in pairs(value) do
     copy[key] = field
   end
-  return next(copy) == nil and "{}" or json.encode(setmetatable(copy, mt))
+  return next(copy) == nil and "{}" or json.encode(setmetatable(copy, { __order = order }))
 end
 
 -- The key of the longest list in an object.
