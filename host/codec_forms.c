@@ -10,6 +10,8 @@
 
 #include <lauxlib.h>
 
+#include "number_text.h"
+
 CodecStatus codec_bad(Encoding *e, const char *what)
 {
   snprintf(e->opts->error, sizeof(e->opts->error), "%s", what);
@@ -26,25 +28,11 @@ CodecStatus codec_put_stand_in(Encoding *e, const char *text, const char *compla
   return CODEC_OK;
 }
 
-static void format_number(char *text, size_t size, double n)
-{
-  if (n == floor(n) && fabs(n) < 9007199254740992.0) {
-    snprintf(text, size, "%lld", (long long)n);
-    return;
-  }
-  for (int digits = 15; digits <= 17; digits++) {
-    snprintf(text, size, "%.*g", digits, n);
-    if (strtod(text, NULL) == n) {
-      return;
-    }
-  }
-}
-
 void codec_put_number(Encoding *e, double n)
 {
   if (isfinite(n)) {
-    char text[40];
-    format_number(text, sizeof(text), n);
+    char text[NUMBER_TEXT_SIZE];
+    number_text(text, n);
     codec_puts(e->out, text);
   } else {
     e->opts->lossy = true;
@@ -85,7 +73,7 @@ CodecStatus codec_put_key(lua_State *L, int idx, Encoding *e)
   case LUA_TNUMBER: {
     double n = lua_tonumber(L, idx);
     if (isfinite(n)) {
-      format_number(text, sizeof(text), n);
+      number_text(text, n);
     } else {
       snprintf(text, sizeof(text), "%s", n > 0 ? "Infinity" : "-Infinity");
     }

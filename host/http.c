@@ -33,6 +33,7 @@ struct Request {
   Request *next, **link;               // in the client's list
   int self, on_done, on_head, on_data; // references
   int body;                            // reference to its text, which curl sends from where it is
+  char *joined;                        // owned; or that, of a body in pieces
   bool head_given;
 };
 
@@ -52,6 +53,7 @@ static void request_close(lua_State *L, Request *r)
     request_unlink(r);
     transfer_close(&r->transfer);
     transfer_free_buffers(&r->transfer);
+    free(r->joined);
     host_unref(L, &r->on_done);
     host_unref(L, &r->on_head);
     host_unref(L, &r->on_data);
@@ -282,12 +284,12 @@ static void check_headers(lua_State *L)
   }
 }
 
-// Copies the list on top of the stack. False when there is no memory.
-static bool copy_headers(lua_State *L, const CurlApi *curl, struct curl_slist **copy)
+// Copies the list at `idx`, if it is one. False when there is no memory.
+static bool copy_headers(lua_State *L, int idx, const CurlApi *curl, struct curl_slist **copy)
 {
-  int count = lua_istable(L, -1) ? (int)lua_objlen(L, -1) : 0;
+  int count = lua_istable(L, idx) ? (int)lua_objlen(L, idx) : 0;
   for (int i = 1; i <= count; i++) {
-    lua_rawgeti(L, -1, i);
+    lua_rawgeti(L, idx, i);
     struct curl_slist *longer = curl->slist_append(*copy, lua_tostring(L, -1));
     lua_pop(L, 1);
     if (!longer) {
@@ -295,6 +297,63 @@ static bool copy_headers(lua_State *L, const CurlApi *curl, struct curl_slist **
       return false;
     }
     *copy = longer;
+  }
+  return true;
+}
+
+// Checks `body`, a text or a list of texts, and pushes it or nil.
+static void check_body(lua_State *L)
+{
+  lua_getfield(L, 1, "body");
+  int count = lua_istable(L, -1) ? (int)lua_objlen(L, -1) : 0;
+  for (int i = 1; i <= count; i++) {
+    lua_rawgeti(L, -1, i);
+    if (lua_type(L, -1) != LUA_TSTRING) {
+      luaL_error(L, "piece %d of body must be a string, not a %s", i, luaL_typename(L, -1));
+    }
+    lua_pop(L, 1);
+  }
+  if (!lua_isnil(L, -1) && !lua_istable(L, -1) && lua_type(L, -1) != LUA_TSTRING) {
+    luaL_error(L, "body must be a string or a list of strings, not a %s", luaL_typename(L, -1));
+  }
+}
+
+// Joins the list of texts at `idx`. False when there is no memory.
+static bool join_body(lua_State *L, int idx, Request *r, TransferOptions *options)
+{
+  int count = (int)lua_objlen(L, idx);
+  size_t total = 0;
+  for (int i = 1; i <= count; i++) {
+    lua_rawgeti(L, idx, i);
+    total += lua_objlen(L, -1);
+    lua_pop(L, 1);
+  }
+  r->joined = malloc(total + 1);
+  if (!r->joined) {
+    return false;
+  }
+  options->body = r->joined;
+  for (int i = 1; i <= count; i++) {
+    lua_rawgeti(L, idx, i);
+    size_t len;
+    const char *piece = lua_tolstring(L, -1, &len);
+    memcpy(r->joined + options->body_len, piece, len);
+    options->body_len += len;
+    lua_pop(L, 1);
+  }
+  return true;
+}
+
+// Keeps what check_body() has left at `idx` for as long as the request lasts. False when there is
+// no memory.
+static bool keep_body(lua_State *L, int idx, Request *r, TransferOptions *options)
+{
+  if (lua_istable(L, idx)) {
+    return join_body(L, idx, r, options);
+  } else if (!lua_isnil(L, idx)) {
+    options->body = lua_tolstring(L, idx, &options->body_len);
+    lua_pushvalue(L, idx);
+    r->body = host_ref(L);
   }
   return true;
 }
@@ -334,7 +393,6 @@ static void request_open(lua_State *L, Request *r, Client *client)
   r->self = host_ref(L);
   r->on_head = field_ref(L, "on_headers");
   r->on_data = field_ref(L, "on_data");
-  r->body = field_ref(L, "body");
   lua_pushvalue(L, 2);
   r->on_done = host_ref(L);
 }
@@ -360,17 +418,18 @@ static void check_options(lua_State *L, TransferOptions *options)
   luaL_argcheck(L, options->url, 1, "url is missing");
   options->method = text_field(L, "method", NULL);
   check_method(L, options->method);
-  options->body = text_field(L, "body", &options->body_len);
   options->ca_file = text_field(L, "ca_file", NULL);
   options->connect_timeout_ms = (long)number_field(L, "connect_timeout_ms", 5000, 86400e3);
   options->idle_timeout_ms = (long)number_field(L, "idle_timeout_ms", 60000, 86400e3);
   options->timeout_ms = (long)ceil(number_field(L, "timeout_ms", 0, 86400e3));
   options->max_body_bytes = (size_t)number_field(L, "max_body_bytes", 16 << 20, 1 << 30);
+  check_body(L);
   check_headers(L);
 }
 
 // request(opts, done) -> req | nil, err, code
-// opts: url, method (GET, or POST with a body), headers = list of "Name: value", body,
+// opts: url, method (GET, or POST with a body), headers = list of "Name: value", body (a text, or a
+// list of its pieces),
 // connect_timeout_ms = 5000, idle_timeout_ms = 60000 (no byte in either direction), timeout_ms (in
 // all; default none), max_body_bytes = 16 MiB, ca_file, on_headers(status, headers),
 // on_data(bytes): it gets the body as it comes; when it returns false it wants no more, and the
@@ -389,19 +448,21 @@ static int l_request(lua_State *L)
     return host_failf(L, "EHTTP", "libcurl.so.4 cannot be used: %s", err);
   }
 
+  int body = lua_gettop(L) - 1, headers = lua_gettop(L);
   Request *r = lua_newuserdata(L, sizeof(*r));
-  *r = (Request){.self = LUA_NOREF,
+  *r = (Request){.transfer = {.multi = &client->multi},
+                 .self = LUA_NOREF,
                  .on_done = LUA_NOREF,
                  .on_head = LUA_NOREF,
                  .on_data = LUA_NOREF,
                  .body = LUA_NOREF};
   luaL_setmetatable(L, REQUEST_TYPE);
-  lua_insert(L, -2);
-  if (!copy_headers(L, client->multi.curl, &options.headers)) {
+  request_open(L, r, client);
+  if (!keep_body(L, body, r, &options) ||
+      !copy_headers(L, headers, client->multi.curl, &options.headers)) {
+    request_close(L, r);
     return host_failf(L, "ENOMEM", "not enough memory");
   }
-  lua_pop(L, 1);
-  request_open(L, r, client);
   if (!transfer_start(&r->transfer, &client->multi, &options)) {
     int results = host_failf(L, r->transfer.code, "%s", r->transfer.error);
     request_close(L, r);

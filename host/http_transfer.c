@@ -38,6 +38,7 @@ static size_t on_head(char *line, size_t size, size_t count, void *arg)
   Transfer *t = arg;
   size_t len = size * count;
   t->last_at_ms = now_ms();
+  t->multi->has_news = true;
   if (t->head_done) {
     return len; // trailers
   }
@@ -62,6 +63,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
   Transfer *t = arg;
   size_t len = size * count;
   t->last_at_ms = now_ms();
+  t->multi->has_news = true;
   if (len > t->max_body_bytes - t->received) {
     char text[80];
     snprintf(text, sizeof(text), "the answer has more than %zu bytes", t->max_body_bytes);
@@ -79,9 +81,9 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
 // Children of ours must not inherit a connection to a model.
 static int on_socket_made(void *arg, curl_socket_t fd, curlsocktype purpose)
 {
-  (void)arg;
   (void)purpose;
   fcntl(fd, F_SETFD, FD_CLOEXEC);
+  http_multi_socket_made(arg, fd);
   return CURL_SOCKOPT_OK;
 }
 
@@ -237,6 +239,7 @@ static void set_method(Transfer *t, const TransferOptions *options)
   const CurlApi *curl = t->multi->curl;
   const char *method = options->method ? options->method : (options->body ? "POST" : "GET");
   bool is_post = strcmp(method, "POST") == 0;
+  curl->easy_setopt(t->easy, CURLOPT_HTTPGET, 1L); // whatever the handle did before
   if (options->body || is_post) {
     curl->easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)options->body_len);
     curl->easy_setopt(t->easy, CURLOPT_POSTFIELDS, options->body ? options->body : "");
@@ -277,18 +280,14 @@ static bool set_headers(Transfer *t, struct curl_slist *headers)
   return curl->easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers) == CURLE_OK;
 }
 
-static bool set_options(Transfer *t, const TransferOptions *options)
+// What is the same for all transfers.
+static bool set_constants(HttpMulti *m, CURL *easy)
 {
-  const CurlApi *curl = t->multi->curl;
-  CURL *easy = t->easy;
-  curl->easy_setopt(easy, CURLOPT_PRIVATE, t);
-  curl->easy_setopt(easy, CURLOPT_ERRORBUFFER, t->curl_error);
-  curl->easy_setopt(easy, CURLOPT_URL, options->url);
+  const CurlApi *curl = m->curl;
   curl->easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   // A name that is not looked up by us (a socks proxy's target) is by a thread of curl's, which a
   // cancel would join.
   curl->easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
-  curl->easy_setopt(easy, CURLOPT_PROXY, t->route.proxy ? t->route.proxy : "");
   curl->easy_setopt(easy, CURLOPT_NOPROXY, ""); // the route has seen to that
   curl->easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   // One request a minute gains nothing from streams over one connection.
@@ -297,35 +296,88 @@ static bool set_options(Transfer *t, const TransferOptions *options)
   curl->easy_setopt(easy, CURLOPT_USERAGENT, "beamlens/" BEAMLENS_VERSION);
   curl->easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   curl->easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_head);
-  curl->easy_setopt(easy, CURLOPT_HEADERDATA, t);
   curl->easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
-  curl->easy_setopt(easy, CURLOPT_WRITEDATA, t);
   curl->easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket_made);
+  curl->easy_setopt(easy, CURLOPT_SOCKOPTDATA, m);
+  curl->easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, http_multi_close_socket);
+  curl->easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, m);
+  return curl->easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+}
+
+static void set_options(Transfer *t, const TransferOptions *options)
+{
+  const CurlApi *curl = t->multi->curl;
+  CURL *easy = t->easy;
+  curl->easy_setopt(easy, CURLOPT_PRIVATE, t);
+  curl->easy_setopt(easy, CURLOPT_ERRORBUFFER, t->curl_error);
+  curl->easy_setopt(easy, CURLOPT_HEADERDATA, t);
+  curl->easy_setopt(easy, CURLOPT_WRITEDATA, t);
+  curl->easy_setopt(easy, CURLOPT_URL, options->url);
+  curl->easy_setopt(easy, CURLOPT_PROXY, t->route.proxy ? t->route.proxy : "");
   if (options->ca_file) {
+    t->is_special = true; // there is no way back to the system's certificates
     curl->easy_setopt(easy, CURLOPT_CAINFO, options->ca_file);
   }
   set_method(t, options);
-  return curl->easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK;
+}
+
+// Gives the handle back, unless it may be in an odd state.
+static void release_easy(Transfer *t)
+{
+  const CurlApi *curl = t->multi->curl;
+  CURL *easy = t->easy;
+  t->easy = NULL;
+  if (!t->ended || t->code || t->is_special) {
+    curl->easy_cleanup(easy);
+    return;
+  }
+  curl->easy_setopt(easy, CURLOPT_PRIVATE, NULL);
+  curl->easy_setopt(easy, CURLOPT_ERRORBUFFER, NULL);
+  curl->easy_setopt(easy, CURLOPT_HTTPHEADER, NULL);
+  curl->easy_setopt(easy, CURLOPT_RESOLVE, NULL);
+  curl->easy_setopt(easy, CURLOPT_POSTFIELDS, NULL);
+  http_multi_give_spare(t->multi, easy);
+}
+
+// A handle with the options that all have. False when there is none: t->error says why.
+static bool acquire_easy(Transfer *t)
+{
+  t->easy = http_multi_take_spare(t->multi);
+  if (t->easy) {
+    return true;
+  }
+  t->easy = t->multi->curl->easy_init();
+  if (!t->easy) {
+    fail(t, "ENOMEM", "not enough memory");
+    return false;
+  }
+  if (!set_constants(t->multi, t->easy)) {
+    fail(t, "EHTTP", "this libcurl is too old");
+    return false;
+  }
+  return true;
 }
 
 // Everything but the request itself.
 static bool prepare(Transfer *t, const TransferOptions *options)
 {
-  const CurlApi *curl = t->multi->curl;
   t->timer = malloc(sizeof(*t->timer));
   if (t->timer) {
     uv_timer_init(t->multi->loop, t->timer);
     uv_handle_set_data((uv_handle_t *)t->timer, t);
-    t->easy = curl->easy_init();
   }
-  if (!t->easy || !http_route_find(curl, options->url, &t->route)) {
+  if (!t->timer || !http_route_find(t->multi->curl, options->url, &t->route)) {
     fail(t, "ENOMEM", "not enough memory");
     return false;
   }
-  if (!set_headers(t, t->headers) || !set_options(t, options)) {
-    fail(t, "EHTTP", "this libcurl is too old");
+  if (!acquire_easy(t)) {
     return false;
   }
+  if (!set_headers(t, t->headers)) {
+    fail(t, "ENOMEM", "not enough memory");
+    return false;
+  }
+  set_options(t, options);
   return true;
 }
 
@@ -471,8 +523,7 @@ void transfer_close(Transfer *t)
     t->added = false;
   }
   if (t->easy) {
-    t->multi->curl->easy_cleanup(t->easy);
-    t->easy = NULL;
+    release_easy(t);
   }
   if (t->timer) {
     uv_close((uv_handle_t *)t->timer, on_timer_closed);

@@ -38,6 +38,7 @@ typedef struct Transfer {
   bool head_done;                   // status and headers are complete
   bool ended;                       // successfully if `code` is NULL
   bool enough;                      // the receiver has all it wants
+  bool is_special;                  // its easy handle is no other transfer's
   const char *code;                 // static; of the failure
   char error[CURL_ERROR_SIZE];      // its text
   char curl_error[CURL_ERROR_SIZE]; // curl writes here whenever it likes

@@ -222,6 +222,22 @@ function Parser:feed(bytes) end
 ---@return string? code
 function Parser:finish() end
 
+---@class host.words
+local words = {}
+
+---@class host.words.Finder
+local Finder = {}
+
+--- What finds these words in texts, whatever the case of their letters of ASCII.
+---@param list string[] At most 255, of 3 to 64 bytes each.
+---@return host.words.Finder
+function words.new(list) end
+
+--- Where the first of the words begins.
+---@param text string
+---@return integer? position nil: the text holds none.
+function Finder:find(text) end
+
 ---@class host.crypto
 local crypto = {}
 

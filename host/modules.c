@@ -30,6 +30,7 @@ static const luaL_Reg natives[] = {
     {"host.sandbox", luaopen_host_sandbox},
     {"host.store", luaopen_host_store},
     {"host.watchdog", luaopen_host_watchdog},
+    {"host.words", luaopen_host_words},
     {"host.work", luaopen_host_work},
     {"luv", luaopen_luv},
     {"cjson", luaopen_cjson},

@@ -18,6 +18,7 @@ int luaopen_host_sse(lua_State *L);
 int luaopen_host_sandbox(lua_State *L);
 int luaopen_host_store(lua_State *L);
 int luaopen_host_watchdog(lua_State *L);
+int luaopen_host_words(lua_State *L);
 int luaopen_host_work(lua_State *L);
 
 // Of lua-cjson, whose header leaves it out.

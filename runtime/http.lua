@@ -12,7 +12,7 @@ local M = {}
 ---@field url string `http://` or `https://`. Redirects are not followed.
 ---@field method? string Default: `GET`, or `POST` with a body.
 ---@field headers? string[] `"Name: value"` each. A value is in no error text.
----@field body? string
+---@field body? string|string[] Pieces are sent one after the other.
 ---@field connect_timeout_ms? number For name, connection and TLS. Default: 5000.
 ---@field idle_timeout_ms? number Without a byte in either direction. Default: 60000.
 ---@field timeout_ms? number For the whole request. Default: none.
@@ -51,6 +51,15 @@ local function start(opts, on_event)
   end)
 end
 
+-- The request of a session, which sees what comes in.
+local function open(opts, done)
+  return world.open("http", function(on_event)
+    return start(opts, on_event)
+  end, function(name, ...)
+    return (opts[name] or done)(...)
+  end, label(opts))
+end
+
 --- Makes a request and waits for the whole answer.
 ---@async
 ---@param opts http.Options
@@ -60,11 +69,8 @@ end
 --- (the connection ended before the answer did), `"ETOOBIG"`, `"EHTTP"` (anything else)
 function M.request(opts)
   return async.await(nil, function(done)
-    local req, err, code = world.open("http", function(on_event)
-      return start(opts, on_event)
-    end, function(name, ...)
-      return (opts[name] or done)(...)
-    end, label(opts))
+    local begin = world.is_inside() and open or native.request
+    local req, err, code = begin(opts, done)
     if not req then
       done(nil, err, code)
       return

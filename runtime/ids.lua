@@ -4,6 +4,11 @@ local world = require("runtime.world")
 
 local M = {}
 
+local HEX = {}
+for byte = 0, 255 do
+  HEX[string.char(byte)] = ("%02x"):format(byte)
+end
+
 --- A random id in lower-case hexadecimal.
 ---@param digits? integer Default: 16. An id of records has 16, a trace id 32.
 ---@return string
@@ -13,10 +18,7 @@ function M.hex(digits)
     error("an id has a whole number of digits, at least 1", 2)
   end
   local bytes = world.random(math.ceil(digits / 2))
-  local text = bytes:gsub(".", function(byte)
-    return ("%02x"):format(byte:byte())
-  end)
-  return text:sub(1, digits)
+  return (bytes:gsub(".", HEX)):sub(1, digits)
 end
 
 return M

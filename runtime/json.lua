@@ -41,27 +41,48 @@ function M.encode_once(value)
   return text
 end
 
---- Encodes an object like `encode`, but takes the texts of those of its values that `encode_once`
---- remembers.
+-- A list of which `encode_once` remembers a part; nil for other values.
+local function spliced(list)
+  if type(list) ~= "table" or getmetatable(list) then
+    return nil
+  end
+  local texts, count, is_known = {}, 0, false
+  for key in pairs(list) do
+    count = count + 1
+    if type(key) ~= "number" then
+      return nil
+    end
+  end
+  for i = 1, count do
+    local text = once[list[i]]
+    is_known = is_known or text ~= nil
+    texts[i] = text or list[i] ~= nil and M.encode(list[i]) or nil
+  end
+  return is_known and #texts == count and "[" .. table.concat(texts, ",") .. "]" or nil
+end
+
+--- Encodes an object like `encode`, in pieces: the texts that `encode_once` remembers of its
+--- values, and of the items of those that are lists, are taken as they are.
 ---@param object table Without a metatable.
----@return string text
-function M.encode_parts(object)
+---@return string[] pieces
+function M.pieces(object)
   local keys = {}
   for key in pairs(object) do
     if type(key) ~= "string" then
-      return M.encode(object)
+      return { M.encode(object) }
     end
     keys[#keys + 1] = key
   end
   table.sort(keys)
-  local pieces = { "{" }
+  local pieces, before = {}, "{"
   for i, key in ipairs(keys) do
-    local value, at = object[key], 4 * i - 2
-    pieces[at], pieces[at + 1] = i > 1 and "," or "", M.encode(key)
-    pieces[at + 2], pieces[at + 3] = ":", once[value] or M.encode(value)
+    local value = object[key]
+    pieces[2 * i - 1] = before .. M.encode(key) .. ":"
+    pieces[2 * i] = once[value] or spliced(value) or M.encode(value)
+    before = ","
   end
-  pieces[#pieces + 1] = "}"
-  return table.concat(pieces)
+  pieces[#pieces + 1] = before == "," and "}" or "{}"
+  return pieces
 end
 
 --- Encodes a value that must survive: functions, userdata, cycles, keys that are tables and more

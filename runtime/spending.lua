@@ -170,15 +170,15 @@ local function until_ms(window)
   return window.end_ms
 end
 
-local function amount(kind, value)
+local function bare_amount(kind, value)
   if KINDS[kind].unit == "usd" then
-    return ("%.2f USD"):format(value)
+    return ("%.2f"):format(value)
   end
-  return units.format_count(math.floor(value + 0.5)) .. " tokens"
+  return units.format_count(math.floor(value + 0.5))
 end
 
-local function bare_amount(kind, value)
-  return (amount(kind, value):gsub(" %a+$", ""))
+local function amount(kind, value)
+  return bare_amount(kind, value) .. (KINDS[kind].unit == "usd" and " USD" or " tokens")
 end
 
 -- Says once per window that a budget, or its share for calm watching, is spent.

@@ -63,6 +63,14 @@ function M.format_size(bytes)
   return ("%d B"):format(bytes)
 end
 
+-- The first unit that is in a duration, and the next smaller one where that is in it, too.
+local function two_units(first, unit, rest, next_unit)
+  if rest > 0 then
+    return ("%d %s %d %s"):format(first, unit, rest, next_unit)
+  end
+  return ("%d %s"):format(first, unit)
+end
+
 --- Prints a duration: 250 ms, 8 s, 3 m 20 s, 2 h 5 m, 4 d 3 h.
 ---@param ms number
 ---@return string
@@ -71,23 +79,14 @@ function M.format_duration(ms)
     return ("%d ms"):format(ms)
   end
   local s = math.floor(ms / 1000 + 0.5)
-  local parts = {
-    { math.floor(s / 86400), "d" },
-    { math.floor(s / 3600) % 24, "h" },
-    { math.floor(s / 60) % 60, "m" },
-    { s % 60, "s" },
-  }
-  for i, part in ipairs(parts) do
-    if part[1] > 0 then
-      local text = ("%d %s"):format(part[1], part[2])
-      local rest = parts[i + 1]
-      if rest and rest[1] > 0 then
-        text = ("%s %d %s"):format(text, rest[1], rest[2])
-      end
-      return text
-    end
+  if s >= 86400 then
+    return two_units(math.floor(s / 86400), "d", math.floor(s / 3600) % 24, "h")
+  elseif s >= 3600 then
+    return two_units(math.floor(s / 3600), "h", math.floor(s / 60) % 60, "m")
+  elseif s >= 60 then
+    return two_units(math.floor(s / 60), "m", s % 60, "s")
   end
-  return "0 s"
+  return ("%d s"):format(s)
 end
 
 --- Prints a whole number with thin groups: 39 818.
@@ -99,16 +98,22 @@ function M.format_count(number)
   if not digits then
     return text
   end
-  local grouped = digits:reverse():gsub("(%d%d%d)", "%1 "):reverse():gsub("^ ", "")
-  return sign .. grouped
+  local first = (#digits - 1) % 3 + 1
+  return sign .. digits:sub(1, first) .. digits:sub(first + 1):gsub("%d%d%d", " %0")
 end
+
+-- Many times that are printed one after the other lie in the same second.
+local last_s, last_text
 
 --- Prints a wall-clock time as ISO 8601 in UTC with milliseconds.
 ---@param unix_ms number
 ---@return string
 function M.format_time(unix_ms)
   local s = math.floor(unix_ms / 1000)
-  return os.date("!%Y-%m-%dT%H:%M:%S", s) .. (".%03dZ"):format(unix_ms - s * 1000)
+  if s ~= last_s then
+    last_s, last_text = s, os.date("!%Y-%m-%dT%H:%M:%S", s)
+  end
+  return ("%s.%03dZ"):format(last_text, unix_ms - s * 1000)
 end
 
 --- Prints the time of day in UTC: 20:49:45.

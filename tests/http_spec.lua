@@ -58,6 +58,44 @@ describe("http.request", function()
     assert.is_truthy(request.headers["user-agent"]:find("^beamlens/"))
   end))
 
+  it("sends a body in pieces as one", with_server({
+    replies = { ok_body(""), ok_body("") },
+  }, function(server)
+    local piece = ("y"):rep(100000)
+    assert(http.request({ url = server.url, body = { "a", piece, "", "z\0" } }))
+    assert.are.equal("a" .. piece .. "z\0", server.requests[1].text)
+    assert(http.request({ url = server.url, body = {} }))
+    assert.are.equal("POST", server.requests[2].method)
+    assert.are.equal("", server.requests[2].text)
+    assert.has_error(function()
+      http.request({ url = server.url, body = { "a", 1 } })
+    end, "piece 2 of body must be a string, not a number")
+    assert.has_error(function()
+      http.request({ url = server.url, body = 1 })
+    end, "body must be a string or a list of strings, not a number")
+  end))
+
+  it("keeps nothing of a request for the next one", with_server({
+    on_request = function()
+      return ok_body("", { ["X-Mark"] = "m" })
+    end,
+  }, function(server)
+    local cases = {
+      { body = "abc", headers = { "X-One: 1" } }, {}, { method = "HEAD" }, { body = "de" },
+      { method = "PUT", body = "f" }, {}, { method = "POST" }, { method = "DELETE" },
+    }
+    for i, case in ipairs(cases) do
+      case.url = ("%s/%d"):format(server.url, i)
+      assert.are.equal("m", assert(http.request(case)).headers["x-mark"])
+      local request = server.requests[i]
+      assert.are.equal("/" .. i, request.path)
+      assert.are.equal(case.method or case.body and "POST" or "GET", request.method)
+      assert.are.equal(case.body or "", request.text)
+      assert.are.equal(i == 1 and "1" or nil, request.headers["x-one"])
+    end
+    assert.are.equal(1, server.connections)
+  end))
+
   it("hands headers and body over as they come", with_server({
     replies = { { body = ("0123456789"):rep(50), chunk_bytes = 7 } },
   }, function(server)
@@ -105,6 +143,33 @@ describe("http.request", function()
     end
     assert.are.equal("2", assert(http.request({ url = server.url, body = "x" })).body)
     assert.are.equal(2, server.connections)
+  end))
+
+  it("bears that a server closes an open connection while others are in use", with_server({
+    on_request = function(request)
+      return { body = request.path, delay_ms = request.path == "/long" and 60000 or 0 }
+    end,
+  }, function(server)
+    local long = async.spawn(function()
+      return http.request({ url = server.url .. "/long" })
+    end)
+    support.wait_until(function()
+      return #server.requests == 1
+    end)
+    local kept = {} -- the long request's connection, and its timer
+    for handle in pairs(server.open) do
+      kept[handle] = true
+    end
+    assert.are.equal("/a", assert(http.request({ url = server.url .. "/a" })).body)
+    for handle in pairs(server.open) do
+      if not kept[handle] then
+        server:close(handle)
+      end
+    end
+    assert.are.equal("/b", assert(http.request({ url = server.url .. "/b" })).body)
+    assert.are.equal(3, server.connections)
+    assert.is_nil(long.done)
+    long:cancel()
   end))
 
   it("does not follow a redirect, which would carry the key away", with_server({

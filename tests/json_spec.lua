@@ -1,6 +1,9 @@
 local cjson = require("cjson")
+local ffi = require("ffi")
 local json = require("runtime.json")
 local native = require("host.json")
+
+ffi.cdef("int snprintf(char *to, size_t size, const char *format, ...);")
 
 local function deep(levels)
   local t = {}
@@ -24,6 +27,46 @@ describe("json.encode", function()
     end
   end)
 
+  it("prints each fraction as printf does, with the fewest digits that read as it", function()
+    local buffer = ffi.new("char[64]")
+    local function expected(number)
+      for digits = 15, 17 do
+        ffi.C.snprintf(buffer, 64, ("%%.%dg"):format(digits), ffi.cast("double", number))
+        local text = ffi.string(buffer)
+        if tonumber(text) == number then
+          return text
+        end
+      end
+    end
+    local seed = 20261126
+    local function random(below)
+      seed = (seed * 69069 + 1) % 2 ^ 32
+      return math.floor(seed / 2 ^ 32 * below)
+    end
+    local function check(number)
+      local text = expected(number)
+      if text ~= json.encode(number) or "-" .. text ~= json.encode(-number) then
+        assert.are.equal(text, (json.encode(number)))
+        assert.are.equal("-" .. text, (json.encode(-number)))
+      end
+    end
+    for _ = 1, 5000 do
+      local fraction = (random(2 ^ 32) + random(2 ^ 21) / 2 ^ 21) / 2 ^ 32
+      check((fraction + 1e-9) * 10 ^ (random(24) - 8))
+      check((random(1e9) + 0.5) / 10 ^ random(9))
+      check(random(1e6) + 1 / (random(1e6) + 2))
+      check((random(2 ^ 31) * 2 + 1) / 2 ^ (1 + random(60)))
+    end
+    for exponent = -6, 16 do
+      local power = 10 ^ exponent
+      for _, factor in ipairs({ 1 - 2 ^ -53, 1 - 2 ^ -52, 1, 1 + 2 ^ -52, 1 + 2 ^ -51 }) do
+        if power * factor % 1 ~= 0 then
+          check(power * factor)
+        end
+      end
+    end
+  end)
+
   it("escapes a character alike wherever it stands", function()
     local escaped = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\0"] = "\\u0000",
       ["\31"] = "\\u001f", [" "] = " ", ["!"] = "!", ["#"] = "#", ["["] = "[", ["]"] = "]",
@@ -44,10 +87,19 @@ describe("json.encode", function()
     local object = { z = kept, a = 1, m = json.null, ['quo"te'] = "x", l = json.array({}),
       o = json.object({}), t = { nested = kept }, f = false }
     local whole = json.encode(object)
-    assert.are.equal(whole, json.encode_parts(object))
+    local function joined(value)
+      return table.concat(json.pieces(value))
+    end
+    assert.are.equal(whole, joined(object))
     assert.are.equal('["b",{"a":1}]', json.encode_once(kept))
-    assert.are.equal(whole, json.encode_parts(object))
-    assert.are.equal(json.encode({ 1, 2 }), json.encode_parts({ 1, 2 }))
+    assert.are.equal(whole, joined(object))
+    assert.are.equal("{}", joined({}))
+    local list = { list = { 1, kept, json.null, {}, { kept }, "x" }, none = {}, last = { kept } }
+    assert.are.equal(json.encode(list), joined(list))
+    local holes = { holes = { kept, nil, kept, n = 1 }, gap = { nil, kept },
+      object = json.object({ kept }) }
+    assert.are.equal(json.encode(holes), joined(holes))
+    assert.are.equal(json.encode({ 1, 2 }), joined({ 1, 2 }))
   end)
 
   it("says what it replaced", function()

@@ -69,6 +69,48 @@ describe("redaction", function()
     end
   end)
 
+  -- What holds none of the words that secrets stand beside, is not looked at closely.
+  it("overlooks nothing in a text that it need not look at closely", function()
+    local texts = {}
+    for _, case in ipairs(SECRETS) do
+      texts[#texts + 1] = case[1]
+    end
+    for _, text in ipairs(HARMLESS) do
+      texts[#texts + 1] = text
+    end
+    for name in ([[password-hash password-digest password passwd pwd passphrase secret-access-key
+      secret-key-base secret-key secret api-key apikey access-key-secret access-key access-token
+      auth-token refresh-token id-token bearer-token client-secret private-key encryption-key
+      signing-key signing-salt session-token session-id token auth cookie session signature
+      credentials credential authorization dbPassword dbSecret dbApiKey dbAccessToken
+      dbAuthToken]]):gmatch("%S+") do
+      for _, joint in ipairs({ "-", "_", "", "." }) do
+        local key = name:gsub("-", joint)
+        texts[#texts + 1] = ("%s=%s"):format(key, made("", 20))
+        texts[#texts + 1] = ('%s: "%s"'):format(key:upper(), made("", 20))
+        texts[#texts + 1] = ('{%s,"%s"}'):format(key, made("", 20))
+      end
+    end
+    for prefix in ([[sk- sk_live_ sk_test_ rk_live_ ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat-
+      xoxa- xoxb- xoxe- xoxp- xoxr- xoxs- xapp- AIza ya29. hf_ npm_ SG. shpat_ dop_v1_
+      pypi-]]):gmatch("%S+") do
+      texts[#texts + 1] = made(prefix, 40)
+      assert.are.equal("[redacted:key]", redact.text(made(prefix, 40)))
+    end
+    for _, kind in ipairs({ "AKIA", "ASIA", "ABIA", "ACCA" }) do
+      texts[#texts + 1] = kind .. AWS_KEY:sub(5)
+      assert.are.equal("[redacted:key]", redact.text(kind .. AWS_KEY:sub(5)))
+    end
+    for _, scheme in ipairs({ "Basic ", "BEARER " }) do
+      texts[#texts + 1] = scheme .. made("", 20)
+      assert.are.equal(scheme .. "[redacted:token]", redact.text(scheme .. made("", 20)))
+    end
+    for _, text in ipairs(texts) do
+      -- The first line has it looked at closely.
+      assert.are.equal("token\n" .. redact.text(text), redact.text("token\n" .. text))
+    end
+  end)
+
   it("leaves figures, pids, nodes, modules, functions and prose as they are", function()
     for _, text in ipairs(HARMLESS) do
       assert.are.equal(text, redact.text(text))

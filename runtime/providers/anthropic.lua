@@ -1,5 +1,6 @@
 --- Anthropic's Messages API.
 
+local anthropic_messages = require("runtime.providers.anthropic_messages")
 local exchange = require("runtime.providers.exchange")
 local failures = require("runtime.providers.failure")
 local shared = require("runtime.providers.shared")
@@ -58,6 +59,7 @@ function M.new(options, env)
     tool_choice = options.tool_choice or (shared.thinks_always(options.model) and "auto" or "any"),
     key = key,
     tool_lists = shared.tool_lists(),
+    messages = anthropic_messages.new(),
     system_parts = shared.system_parts(),
     token = not key and shared.key(env("ANTHROPIC_AUTH_TOKEN")) or nil,
   }, anthropic_mt)
@@ -75,57 +77,6 @@ end
 
 local function text_block(text)
   return { type = "text", text = text }
-end
-
--- The content blocks of one message of the conversation. A result that names no call belongs to
--- the one before it.
-local function blocks_of(message, position, last_id)
-  local blocks = {}
-  if message.role == "tool" then
-    blocks[1] = {
-      type = "tool_result",
-      tool_use_id = message.id and shared.call_id(message.id) or last_id,
-      content = message.text,
-      is_error = message.is_error and true or nil,
-    }
-    return blocks, last_id
-  end
-  if message.text and message.text:find("%S") then
-    blocks[1] = text_block(message.text)
-  end
-  if message.call then
-    last_id = shared.call_id(message.call.id, position)
-    blocks[#blocks + 1] = {
-      type = "tool_use",
-      id = last_id,
-      name = message.call.name,
-      input = shared.object(message.call.args),
-    }
-  end
-  return blocks, last_id
-end
-
--- Roles alternate: neighbours of the same role become one message. What comes up to `cache_to` will
--- be the same in the next request.
-local function messages_of(conversation, cache_to)
-  local messages, last_id = {}, nil
-  for position, message in ipairs(conversation) do
-    local blocks
-    blocks, last_id = blocks_of(message, position, last_id)
-    if position == cache_to and #blocks > 0 then
-      blocks[#blocks].cache_control = { type = "ephemeral" }
-    end
-    local role = message.role == "assistant" and "assistant" or "user"
-    local previous = messages[#messages]
-    if not previous or previous.role ~= role then
-      previous = #blocks > 0 and { role = role, content = {} } or nil
-      messages[#messages + 1] = previous
-    end
-    for _, block in ipairs(blocks) do
-      table.insert(previous.content, block)
-    end
-  end
-  return messages
 end
 
 -- The prefix tools, system is the same in every request of a watcher: both ends are cached.
@@ -158,9 +109,24 @@ function Anthropic:body(request)
     system = shared.system_part(self.system_parts, request.system, { system }),
     tools = shared.tool_list(self.tool_lists, request.tools, tools_of),
     tool_choice = choice,
-    messages = messages_of(request.messages, request.cache_to),
+    messages = self.messages:of(request.messages, request.cache_to),
   }
   return shared.with_extra(body, options.extra)
+end
+
+-- The same in every request.
+function Anthropic:header_lines()
+  if self.lines then
+    return self.lines
+  end
+  local authorization = self.key and { "x-api-key", self.key }
+    or { "authorization", "Bearer " .. self.token }
+  self.lines = exchange.header_lines({
+    authorization,
+    { "anthropic-version", self.options.anthropic_version },
+    { "content-type", "application/json" },
+  }, self.options.headers)
+  return self.lines
 end
 
 --- The HTTP request for a normalised one.
@@ -169,17 +135,7 @@ function Anthropic:request(request)
   if missing then
     return nil, missing
   end
-  local authorization = self.key and { "x-api-key", self.key }
-    or { "authorization", "Bearer " .. self.token }
-  return {
-    url = self.url,
-    headers = exchange.header_lines({
-      authorization,
-      { "anthropic-version", self.options.anthropic_version },
-      { "content-type", "application/json" },
-    }, self.options.headers),
-    body = self:body(request),
-  }
+  return { url = self.url, headers = self:header_lines(), body = self:body(request) }
 end
 
 local COUNTS = {

@@ -97,6 +97,7 @@ function M.new(options, env)
     machine = aws_machine.new(env),
     tool_choice = options.tool_choice or (is_of(options.model, FORCED)
       and not shared.thinks_always(options.model) and "any" or "auto"),
+    tool_lists = shared.tool_lists(),
     caches = either(options.prompt_cache, is_of(options.model, CACHED)),
   }, aws_bedrock_mt)
 end
@@ -167,6 +168,16 @@ local function tools_of(tools)
   return list
 end
 
+-- Without a forced tool they are the same in every request.
+function AwsBedrock:tool_config(request)
+  if request.force then
+    return { tools = tools_of(request.tools), toolChoice = self:choice(request) }
+  end
+  return shared.tool_list(self.tool_lists, request.tools, function(tools)
+    return { tools = tools_of(tools), toolChoice = self:choice(request) }
+  end)
+end
+
 function AwsBedrock:choice(request)
   if self.tool_choice == "auto" then
     return { auto = json.object({}) }
@@ -188,7 +199,7 @@ function AwsBedrock:body(request)
       temperature = self.options.temperature,
       topP = self.options.top_p,
     },
-    toolConfig = { tools = tools_of(request.tools), toolChoice = self:choice(request) },
+    toolConfig = self:tool_config(request),
   }
   for name, value in pairs(self.options.extra or {}) do
     body[name] = value

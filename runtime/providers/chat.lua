@@ -69,6 +69,7 @@ function M.new(opts)
   dialect.tool_choice = opts.options.tool_choice or dialect.tool_choice
   return setmetatable({
     tool_lists = shared.tool_lists(),
+    system_parts = shared.system_parts(),
     options = opts.options,
     model = opts.options.model,
     url = opts.url,
@@ -133,7 +134,9 @@ local function joins(previous, message, dialect)
 end
 
 function Chat:messages(request)
-  local messages, last_id = { { role = "system", content = request.system } }, nil
+  local system = { role = "system", content = request.system }
+  local messages = { shared.system_part(self.system_parts, request.system, system) }
+  local last_id
   for position, message in ipairs(request.messages) do
     local previous = messages[#messages]
     if joins(previous, message, self.dialect) then

@@ -108,7 +108,7 @@ local function send(provider, call, reader, timeout_ms)
     url = call.url,
     method = "POST",
     headers = call.headers,
-    body = call.text,
+    body = call.text or json.pieces(call.body),
     connect_timeout_ms = options.connect_timeout_ms,
     idle_timeout_ms = options.idle_timeout_ms,
     timeout_ms = math.max(1, timeout_ms),
@@ -133,8 +133,8 @@ local function ask(provider, request, deadline, wall_ms)
   if not call then
     return clean(failure, provider)
   end
-  call.text = json.encode_parts(call.body)
   if provider.authorize then
+    call.text = table.concat(json.pieces(call.body))
     local ok, why = provider:authorize(call, deadline:left_ms(), wall_ms)
     if not ok then
       return clean(why, provider, call)

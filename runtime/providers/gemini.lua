@@ -5,6 +5,7 @@
 --- answer is refused.
 
 local json = require("runtime.json")
+local shared = require("runtime.providers.shared")
 local turns = require("runtime.providers.turns")
 
 local M = {}
@@ -74,7 +75,7 @@ local function contents_of(conversation, model)
   return list
 end
 
-local function declarations_of(tools)
+local function tools_of(tools)
   local list = {}
   for i, tool in ipairs(tools) do
     list[i] = {
@@ -83,15 +84,15 @@ local function declarations_of(tools)
       parametersJsonSchema = tool.schema,
     }
   end
-  return list
+  return { { functionDeclarations = list } }
 end
 
 --- The body of a request.
 ---@param request table The normalised request of runtime/clients.lua.
----@param options table
----@param model string
+---@param provider { options: table, model: string, tool_lists: table, system_parts: table }
 ---@return table
-function M.body(request, options, model)
+function M.body(request, provider)
+  local options = provider.options
   local generation = {
     maxOutputTokens = request.max_tokens or options.max_tokens,
     temperature = options.temperature,
@@ -102,9 +103,10 @@ function M.body(request, options, model)
     generation[name] = value
   end
   local body = {
-    systemInstruction = { parts = { { text = request.system } } },
-    contents = contents_of(request.messages, model),
-    tools = { { functionDeclarations = declarations_of(request.tools) } },
+    systemInstruction = shared.system_part(provider.system_parts, request.system,
+      { parts = { { text = request.system } } }),
+    contents = contents_of(request.messages, provider.model),
+    tools = shared.tool_list(provider.tool_lists, request.tools, tools_of),
     toolConfig = {
       functionCallingConfig = {
         mode = "ANY",

@@ -4,6 +4,7 @@ local exchange = require("runtime.providers.exchange")
 local failures = require("runtime.providers.failure")
 local gemini = require("runtime.providers.gemini")
 local gemini_answer = require("runtime.providers.gemini_answer")
+local shared = require("runtime.providers.shared")
 
 local M = {}
 
@@ -31,6 +32,8 @@ function M.new(options, env)
   return setmetatable({
     options = options,
     model = options.model,
+    tool_lists = shared.tool_lists(),
+    system_parts = shared.system_parts(),
     url = base:gsub("/+$", "") .. "/" .. gemini.method(path, options.stream),
     key = key:match("^%s*(.-)%s*$"),
   }, google_ai_mt)
@@ -60,7 +63,7 @@ function GoogleAi:request(request)
       { "x-goog-api-key", self.key },
       { "content-type", "application/json" },
     }, self.options.headers),
-    body = gemini.body(request, self.options, self.model),
+    body = gemini.body(request, self),
   }
 end
 

@@ -6,6 +6,7 @@ local gemini = require("runtime.providers.gemini")
 local gemini_answer = require("runtime.providers.gemini_answer")
 local google_credentials = require("runtime.providers.google_credentials")
 local google_token = require("runtime.providers.google_token")
+local shared = require("runtime.providers.shared")
 
 local M = {}
 
@@ -54,6 +55,8 @@ function M.new(options, env)
     options = options,
     env = env,
     model = options.model,
+    tool_lists = shared.tool_lists(),
+    system_parts = shared.system_parts(),
     project = options.project_id or env("GOOGLE_CLOUD_PROJECT"),
     location = options.location or env("GOOGLE_CLOUD_LOCATION"),
     source = google_token.new({ credentials = options.credentials, env = env,
@@ -102,7 +105,7 @@ function VertexAi:request(request)
     url = ("%s/projects/%s/locations/%s/%s"):format(base:gsub("/+$", ""), project, location,
       gemini.method(path, self.options.stream)),
     quota_project = credentials.quota_project_id,
-    body = gemini.body(request, self.options, self.model),
+    body = gemini.body(request, self),
   }
 end
 

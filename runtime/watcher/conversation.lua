@@ -39,23 +39,11 @@ end
 ---@param order? string[]
 ---@return string
 function M.encode(value, order)
-  local first, parts, rest = {}, {}, {}
-  for _, key in ipairs(order or {}) do
-    first[key] = true
-    if value[key] ~= nil then
-      parts[#parts + 1] = ("%s:%s"):format(json.encode(key), (json.encode(value[key])))
-    end
+  local copy = {}
+  for key, field in pairs(value) do
+    copy[key] = field
   end
-  for key in pairs(value) do
-    if not first[key] then
-      rest[#rest + 1] = key
-    end
-  end
-  table.sort(rest)
-  for _, key in ipairs(rest) do
-    parts[#parts + 1] = ("%s:%s"):format(json.encode(key), (json.encode(value[key])))
-  end
-  return "{" .. table.concat(parts, ",") .. "}"
+  return next(copy) == nil and "{}" or json.encode(setmetatable(copy, { __order = order }))
 end
 
 -- The key of the longest list in an object.

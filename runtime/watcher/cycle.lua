@@ -170,21 +170,22 @@ function Cycle:mistaken(tool, err)
   return self.mistakes >= MISTAKES_IN_A_ROW
 end
 
--- Adds a result to the conversation, bounded and redacted.
-function Cycle:answer(call, result, info)
-  local text = conversation.fit(result, views.ORDER)
+-- Adds a result to the conversation, redacted; `text` is its JSON, bounded.
+function Cycle:answer(call, text, info)
   self.conversation:add_result(call, self.watcher.hooks:redact(text), info)
-  return text
 end
 
 function Cycle:refuse(call, err)
-  self:answer(call, { error = err }, { is_error = true })
+  self:answer(call, conversation.fit({ error = err }, views.ORDER), { is_error = true })
 end
 
 -- Lets the guard see the action. Returns the tool's name and arguments to run, or nil and why not.
 -- What it returns is checked again: it may have changed the arguments.
 local function guarded(self, name, args, source)
   local watcher = self.watcher
+  if not watcher.hooks:has("guard") then
+    return name, args
+  end
   local action, reason = watcher.hooks:guard({ tool = name, source = source,
     args = json.decode((json.encode(args))) }, watcher:public_view())
   if not action then
@@ -217,10 +218,11 @@ end
 -- Answers a call, and notices when the model goes in circles.
 function Cycle:conclude(call, name, args, result, info)
   local notice
+  local text = conversation.fit(result, views.ORDER)
   if name == "wait" and not info.is_error then
     self.repeats:clear()
   else
-    local verdict, times = self.repeats:add(name, args, conversation.fit(result, views.ORDER))
+    local verdict, times = self.repeats:add(name, args, text)
     if verdict == "enough" then
       return nil, ("%s was repeated %d times without anything new"):format(name, times)
     elseif verdict == "notice" then
@@ -228,7 +230,7 @@ function Cycle:conclude(call, name, args, result, info)
         :format(times)
     end
   end
-  self:answer(call, result, { is_error = info.is_error, notice = notice })
+  self:answer(call, text, { is_error = info.is_error, notice = notice })
 end
 
 -- One decision and what follows. Returns the wait by which the cycle ends; nil and a reason when it

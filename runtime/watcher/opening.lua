@@ -12,6 +12,7 @@ local M = {}
 
 -- Clocks: their change says nothing.
 local NO_TREND = { mono_ms = true, uptime_s = true }
+local WAIT_ORDER, SNAPSHOT_ORDER = { "waited_ms", "woken_by" }, { "id", "captured_at" }
 local MAX_ALERTS, MAX_FINDINGS = 10, 10
 local SET_BY = { model = "set by you", rule = "set by the rules", start = "assumed at the start" }
 
@@ -103,7 +104,7 @@ local function snapshot(facts, redact)
   }
   local stale = facts.no_snapshot and " (the last one; a fresh one failed)" or ""
   return ("Snapshot %s%s:\n%s"):format(facts.snapshot.id, stale,
-    data(shown, { "id", "captured_at" }, redact))
+    data(shown, SNAPSHOT_ORDER, redact))
 end
 
 --- Builds the message.
@@ -126,7 +127,7 @@ function M.text(facts, redact)
     add("The runtime ended your last cycle: " .. own_words(facts.ended, redact))
   end
   if facts.wait then
-    add("Your last wait: " .. data(facts.wait, { "waited_ms", "woken_by" }, redact))
+    add("Your last wait: " .. data(facts.wait, WAIT_ORDER, redact))
   end
   if #facts.since > 0 then
     add("Since your last cycle:\n" .. data({ events = facts.since }, nil, redact))

@@ -106,3 +106,35 @@ describe("every recorded request to Anthropic", function()
     end
   end
 end)
+
+describe("a conversation that grows", function()
+  -- What a client that was asked before sends, byte for byte, is what a new one would.
+  it("is sent as if each request were the first", function()
+    local options = { model = "claude-haiku-4-5-20251001", max_tokens = 100, stream = true }
+    local asked = anthropic.new(options, cassettes.env)
+    local talk = { { role = "user", text = "opening" } }
+    local function check_all()
+      for cache_to = 0, #talk do
+        local request = { system = "s", tools = {}, messages = talk,
+          cache_to = cache_to > 0 and cache_to or nil }
+        local first = assert(anthropic.new(options, cassettes.env):request(request)).body
+        local again = assert(asked:request(request)).body
+        assert.are.equal(json.encode(first), table.concat(json.pieces(again)))
+        assert.are.equal(json.encode(first), json.encode(again))
+      end
+    end
+    check_all()
+    for i = 1, 3 do
+      talk[#talk + 1] = { role = "assistant", text = i == 2 and "Hm." or nil,
+        call = { id = i < 3 and "call " .. i or nil, name = "wait", args = { ms = i } } }
+      talk[#talk + 1] = { role = "tool", id = i == 1 and "call 1" or nil, name = "wait",
+        text = "result " .. i, is_error = i == 2 or nil }
+      check_all()
+    end
+    talk[3].text = "shorter"
+    talk[1].text = "opening\n\nremark"
+    table.insert(talk, 2, { role = "user", text = "a summary" })
+    table.insert(talk, 3, { role = "user", text = " " })
+    check_all()
+  end)
+end)

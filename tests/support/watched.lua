@@ -18,10 +18,10 @@ local START_MS = 1795466985123 -- 2026-11-23T20:49:45.123Z
 local function fake_detector(clock)
   local self = { list = {}, listeners = {}, data = { memory_total_mb = 512, uptime_s = 3600,
     mono_ms = -576460751234, swap_used = false } }
-  local samples = {}
+  local newest -- the real history is bounded, too
   self.history = {
     latest = function()
-      return samples[#samples]
+      return newest
     end,
     covers = function(_, seconds)
       return seconds <= (self.covered_s or 0)
@@ -38,9 +38,9 @@ local function fake_detector(clock)
     for key, value in pairs(self.data) do
       data[key] = value
     end
-    samples[#samples + 1] = { id = ids.hex(16), at_ms = clock.wall_ms(),
-      taken_ms = clock.now_ms(), data = data, sweep = self.sweep }
-    return samples[#samples]
+    newest = { id = ids.hex(16), at_ms = clock.wall_ms(), taken_ms = clock.now_ms(), data = data,
+      sweep = self.sweep }
+    return newest
   end
   function self.findings()
     return self.list
