@@ -101,8 +101,8 @@ end
 
 local function watcher_file(root, opts, is_first, edition)
   return ("-- edition %d\n"):format(edition) .. WATCHERS:format(root, LONG_TURN_MS, opts.samples,
-    tostring(is_first), ('{ "%s" }'):format(table.concat(opts.names, '", "')), table.concat(DOMAINS, '", "'),
-    opts.watchers)
+    tostring(is_first), ('{ "%s" }'):format(table.concat(opts.names, '", "')),
+    table.concat(DOMAINS, '", "'), opts.watchers)
 end
 
 local function spawn(host, root, env)
