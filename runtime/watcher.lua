@@ -59,25 +59,29 @@ local FORCED_WAIT_MS = 60000
 ---@field rests? tool_call.Wait The wait between two cycles, while it lasts.
 ---@field journal journal.Journal What it decided, carried over.
 ---@field on_change? fun(is_urgent?: boolean) Set by runtime/state_store.lua.
-local Watcher = {}
+local Watcher = { forced_waits = 0, reloads = 0 }
 local watcher_mt = { __index = Watcher }
+
+--- What all watchers of a host have in common is kept once: to be given to `new` as `common`.
+---@param fields { alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock }
+---@return table metatable Of the watchers.
+function M.common(fields)
+  fields.turns, fields.prompt_texts = turns.new(), prompt_texts.new()
+  return { __index = setmetatable(fields, watcher_mt) }
+end
 
 ---@class watcher.Options
 ---@field meta { watcher: string, domain: string, node: string }
 ---@field policy table Normalised.
 ---@field domain table
 ---@field detector table
----@field alerts alerts.Alerts
+---@field common? table From `common`. Default: its own, with `alerts`, `telemetry` and `clock`.
 ---@field executor table
 ---@field registry table
 ---@field prompt fun(variables: table): string?, string? Renders the system prompt.
----@field telemetry telemetry.Bus
----@field clock clock.Clock
 ---@field target? table Default: none; there is always contact.
 ---@field account? spending.Account What this watcher spends, and may spend.
 ---@field pace? pace.Pace
----@field turns? turns.Turns Those of all watchers of the host. Default: its own.
----@field prompt_texts? prompt_texts.Texts As `turns`.
 ---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
 ---@field after? fun(ms: number, fn: fun()): table For specs. Default: `world.timer`.
 
@@ -87,13 +91,11 @@ local watcher_mt = { __index = Watcher }
 function M.new(opts)
   local self = setmetatable({
     meta = opts.meta, policy = opts.policy, domain = opts.domain, detector = opts.detector,
-    alerts = opts.alerts, executor = opts.executor, registry = opts.registry,
-    prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
-    account = opts.account, pace = opts.pace, turns = opts.turns or turns.new(),
-    prompt_texts = opts.prompt_texts or prompt_texts.new(),
-    iteration = 0, cycles = 0, forced_waits = 0, reloads = 0,
-    status = "stopped",
-  }, watcher_mt)
+    executor = opts.executor, registry = opts.registry, prompt = opts.prompt,
+    target = opts.target, account = opts.account, pace = opts.pace,
+    iteration = 0, cycles = 0, status = "stopped",
+  }, opts.common or M.common({ alerts = opts.alerts, telemetry = opts.telemetry,
+    clock = opts.clock }))
   state.begin(self)
   self.snapshots = snapshots.new({ limit = self.policy.history.snapshots })
   self.model = model_state.new({ clock = self.clock })
