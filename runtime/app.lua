@@ -8,8 +8,7 @@ local node_unit = require("runtime.app.node_unit")
 local parts = require("runtime.app.parts")
 local policy_nodes = require("runtime.policy.nodes")
 local policy_warnings = require("runtime.policy.warnings")
-local prompt_texts = require("runtime.watcher.prompt_texts")
-local turns = require("runtime.turns")
+local watcher = require("runtime.watcher")
 
 local M = {}
 
@@ -42,9 +41,8 @@ local app_mt = { __index = App }
 ---@field clock clock.Clock
 ---@field ledger? spending.Ledger
 ---@field state? state_store.State What outlives a restart.
----@field count_watchers? fun(): integer Set by the app, as the next two.
----@field turns? turns.Turns
----@field prompt_texts? prompt_texts.Texts
+---@field count_watchers? fun(): integer Set by the app, as is `common`.
+---@field common? table What all watchers have in common.
 ---@field cookie fun(file?: string): fun(): string?, string?, string? A finder per cookie file.
 ---@field own_name? string
 ---@field epmd_port? integer
@@ -62,7 +60,8 @@ function M.new(opts)
   function opts.count_watchers()
     return #self.units
   end
-  opts.turns, opts.prompt_texts = turns.new(), prompt_texts.new()
+  opts.common = watcher.common({ alerts = opts.alerts, telemetry = opts.telemetry,
+    clock = opts.clock })
   self.parts = opts.parts or parts.new({ loader = opts.loader, registry = opts.registry,
     telemetry = opts.telemetry, clock = opts.clock, ledger = opts.ledger })
   self.cluster = self:new_cluster()

@@ -112,9 +112,11 @@ end
 
 --- Starts a task at once; it runs until it first waits.
 ---@param fn async fun(...) The body.
----@param opts? { name?: string, on_error?: fun(text, task), detached?: boolean }
+---@param opts? { name?: string, on_error?: fun(text, task), detached?: boolean,
+--- meter?: async.Meter }
 --- `on_error` gets the text of an error with its traceback (default: the parent's, else stderr).
---- A `detached` task has no parent: it goes on when the spawning task ends.
+--- A `detached` task has no parent: it goes on when the spawning task ends. `meter`: by default
+--- that of whoever spawns it.
 ---@param ... any Arguments for `fn`.
 ---@return async.Task
 function M.spawn(fn, opts, ...)
@@ -130,7 +132,7 @@ function M.spawn(fn, opts, ...)
     parent.children = parent.children or members.new()
     parent.children:add(task)
   end
-  task.meter = ambient or (current and current.meter)
+  task.meter = opts.meter or ambient or (current and current.meter)
   task.co = coroutine.create(function(...)
     finish(task, xpcall(fn, with_traceback, ...))
   end)

@@ -48,6 +48,10 @@ M.CALM_SHARE = 0.6
 ---@field is_told boolean That it is exhausted was said.
 ---@field is_calm_told boolean That calm watching has used its share was said.
 
+-- A window that nothing was asked of has no more than it needs: there are two for each watcher.
+local window_mt = { __index = { used = 0, held = 0, under_way = 0, is_told = false,
+  is_calm_told = false } }
+
 ---@class spending.Account
 ---@field name string
 ---@field windows table<string, spending.Window>
@@ -90,7 +94,7 @@ local function roll(self, window)
   local is_over = start_ms > window.start_ms
     or (start_ms < window.start_ms and now_ms - window.entered_ms >= length)
   if is_over then
-    window.used, window.is_told, window.is_calm_told = 0, false, false
+    window.used, window.is_told, window.is_calm_told = nil, nil, nil
     window.start_ms, window.entered_ms = math.max(start_ms, window.start_ms), now_ms
   end
   window.end_ms = end_of(self, window, wall_ms)
@@ -107,8 +111,7 @@ function Ledger:account(name, limits)
     account = setmetatable({ name = name, windows = {}, ledger = self,
       total = { tokens = 0, usd = 0 } }, account_mt)
     for kind in pairs(KINDS) do
-      account.windows[kind] = roll(self, { kind = kind, start_ms = 0, used = 0, held = 0,
-        under_way = 0, is_told = false, is_calm_told = false })
+      account.windows[kind] = roll(self, setmetatable({ kind = kind, start_ms = 0 }, window_mt))
     end
     self.accounts[name] = account
   end
@@ -281,7 +284,7 @@ function Ledger:settle(held, spent)
   if self.open:is_empty() then
     -- Sums of fractions leave crumbs.
     each_window(held.accounts, function(_, window)
-      window.held, window.under_way = 0, 0
+      window.held, window.under_way = nil, nil
     end)
   end
   self.settled:fire()

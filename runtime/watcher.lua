@@ -24,6 +24,7 @@ local supervisor = require("runtime.watcher.supervisor")
 local tool_call = require("runtime.watcher.tool_call")
 local turns = require("runtime.turns")
 local waking = require("runtime.watcher.waking")
+local world = require("runtime.world")
 local watcher_opening = require("runtime.watcher.facts")
 
 local M = {}
@@ -55,28 +56,34 @@ local FORCED_WAIT_MS = 60000
 ---@field busy_since_ms? number By the monotonic clock: the beginning of the present decision.
 ---@field last_decision? { tool: string, source: string, at_ms: number }
 ---@field note? { text: string, at_ms: number } The model's own, carried over.
+---@field rests? tool_call.Wait The wait between two cycles, while it lasts.
 ---@field journal journal.Journal What it decided, carried over.
 ---@field on_change? fun(is_urgent?: boolean) Set by runtime/state_store.lua.
-local Watcher = {}
+local Watcher = { forced_waits = 0, reloads = 0 }
 local watcher_mt = { __index = Watcher }
+
+--- What all watchers of a host have in common is kept once: to be given to `new` as `common`.
+---@param fields { alerts: alerts.Alerts, telemetry: telemetry.Bus, clock: clock.Clock }
+---@return table metatable Of the watchers.
+function M.common(fields)
+  fields.turns, fields.prompt_texts = turns.new(), prompt_texts.new()
+  return { __index = setmetatable(fields, watcher_mt) }
+end
 
 ---@class watcher.Options
 ---@field meta { watcher: string, domain: string, node: string }
 ---@field policy table Normalised.
 ---@field domain table
 ---@field detector table
----@field alerts alerts.Alerts
+---@field common? table From `common`. Default: its own, with `alerts`, `telemetry` and `clock`.
 ---@field executor table
 ---@field registry table
 ---@field prompt fun(variables: table): string?, string? Renders the system prompt.
----@field telemetry telemetry.Bus
----@field clock clock.Clock
 ---@field target? table Default: none; there is always contact.
 ---@field account? spending.Account What this watcher spends, and may spend.
 ---@field pace? pace.Pace
----@field turns? turns.Turns Those of all watchers of the host. Default: its own.
----@field prompt_texts? prompt_texts.Texts As `turns`.
 ---@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
+---@field after? fun(ms: number, fn: fun()): table For specs. Default: `world.timer`.
 
 --- Creates a watcher; `start` begins.
 ---@param opts watcher.Options
@@ -84,32 +91,30 @@ local watcher_mt = { __index = Watcher }
 function M.new(opts)
   local self = setmetatable({
     meta = opts.meta, policy = opts.policy, domain = opts.domain, detector = opts.detector,
-    alerts = opts.alerts, executor = opts.executor, registry = opts.registry,
-    prompt = opts.prompt, telemetry = opts.telemetry, clock = opts.clock, target = opts.target,
-    account = opts.account, pace = opts.pace, turns = opts.turns or turns.new(),
-    prompt_texts = opts.prompt_texts or prompt_texts.new(),
-    iteration = 0, cycles = 0, forced_waits = 0, reloads = 0,
-    status = "stopped",
-  }, watcher_mt)
+    executor = opts.executor, registry = opts.registry, prompt = opts.prompt,
+    target = opts.target, account = opts.account, pace = opts.pace,
+    iteration = 0, cycles = 0, status = "stopped",
+  }, opts.common or M.common({ alerts = opts.alerts, telemetry = opts.telemetry,
+    clock = opts.clock }))
   state.begin(self)
   self.snapshots = snapshots.new({ limit = self.policy.history.snapshots })
   self.model = model_state.new({ clock = self.clock })
   self.journal = journal.new()
   self.waking = waking.new({ clock = self.clock, await = opts.await or async.await,
-    turns = self.turns })
+    after = opts.after or world.timer, turns = self.turns })
   self.confirmation = confirmation.new(self)
   local function emit(...)
     self:emit(...)
   end
   self.hooks = hooks.new({ policy = self.policy, emit = emit, node = self.meta.node })
-  self.supervisor = supervisor.new({
-    name = ("watcher %s %s"):format(self.meta.watcher, self.meta.node),
-    run = function()
-      self:run()
-    end,
-    emit = emit, clock = self.clock, await = opts.await,
-  })
+  self.supervisor = supervisor.new(self, opts.await)
   return self
+end
+
+--- For tasks, and errors in them.
+---@return string
+function Watcher:title()
+  return ("watcher %s %s"):format(self.meta.watcher, self.meta.node)
 end
 
 --- Emits an event with this watcher's metadata.
@@ -180,6 +185,10 @@ function Watcher:stop(reason)
     return
   end
   self.status = "stopped"
+  if self.rests then
+    self.waking:end_rest(nil, true)
+    tool_call.cancel(self, self.rests)
+  end
   self.supervisor:stop(reason)
   self.hooks:close()
   self.unsubscribe()
@@ -268,22 +277,30 @@ function Watcher:opening()
   return watcher_opening.text(self)
 end
 
+-- A wait begins, and is over. `wait` is what it was asked for.
+local function begin_wait(self, ms, wait)
+  self.confirmation:look(self.trace_id)
+  self:emit("beamlens.watcher.wait", { note = wait.note },
+    { ms = ms, asked_ms = wait.asked_ms or ms })
+  self.status, self.busy_since_ms = "waiting", nil
+  return self.clock.now_ms()
+end
+
+local function end_wait(self, began_ms, woken_by)
+  self.status = "deciding"
+  self:progress()
+  return { waited_ms = math.floor(self.clock.now_ms() - began_ms + 0.5),
+    woken_by = woken_by or json.null }
+end
+
 --- Waits, until the time is over or something wakes the watcher.
 ---@async
 ---@param ms number
 ---@param opts { asked_ms?: number, note?: string }
 ---@return { waited_ms: integer, woken_by: any } result
 function Watcher:wait(ms, opts)
-  self.confirmation:look(self.trace_id)
-  self:emit("beamlens.watcher.wait", { note = opts.note },
-    { ms = ms, asked_ms = opts.asked_ms or ms })
-  local started_ms = self.clock.now_ms()
-  self.status, self.busy_since_ms = "waiting", nil
-  local woken_by = self.waking:sleep(ms)
-  self.status = "deciding"
-  self:progress()
-  return { waited_ms = math.floor(self.clock.now_ms() - started_ms + 0.5),
-    woken_by = woken_by or json.null }
+  local began_ms = begin_wait(self, ms, opts)
+  return end_wait(self, began_ms, self.waking:sleep(ms))
 end
 
 --- The wait after a cycle that does not end itself: a minute, twice as long each time in a row.
@@ -349,12 +366,50 @@ local function run_cycle(self)
   return wait
 end
 
--- The body of the task.
-function Watcher:run()
+-- Ends the wait between two cycles.
+local function finish_wait(self, wait, woken_by)
+  async.unwinding(function()
+    tool_call.cancel(self, wait)
+  end, self.waking.rested, self.waking, woken_by)
+  tool_call.finish(self, wait, end_wait(self, wait.began_ms, woken_by))
+  self.trace_id, self.busy_since_ms = nil, nil
+end
+
+-- Begins the wait between two cycles. True when the watcher rests: its task ends, and another one
+-- goes on with `finish_wait`.
+local function begin_rest(self, wait)
+  wait.began_ms = begin_wait(self, wait.ms, wait)
+  self.rests = wait
+  local rests = self.waking:rest(wait.ms, function(woken_by)
+    wait.woken_by = woken_by
+    self.supervisor:go_on()
+  end)
+  if not rests then
+    self.rests = nil
+    tool_call.finish(self, wait, end_wait(self, wait.began_ms, self.waking.pending))
+    self.waking:seen()
+    self.trace_id, self.busy_since_ms = nil, nil
+  end
+  return rests
+end
+
+-- Where a task begins: after a rest, at the start, or after a crash.
+local function begin(self)
+  local wait = self.rests
+  self.rests = nil
+  if wait then
+    finish_wait(self, wait, wait.woken_by)
+    return
+  end
   self.trace_id, self.cycle, self.busy_since_ms = nil, nil, nil
   if self.supervisor.restarts > 0 then
     self:happened("your loop failed and was started again")
   end
+end
+
+-- The body of the task. Returns true when the watcher rests between two cycles.
+function Watcher:run()
+  begin(self)
   while true do
     if self.paused then
       self.status = "paused"
@@ -367,10 +422,11 @@ function Watcher:run()
     else
       local wait = async.apart("cycle", run_cycle, self)
       self.snapshots:unpin_all()
-      if wait then
-        tool_call.finish(self, wait)
+      if not wait then
+        self.trace_id, self.busy_since_ms = nil, nil
+      elseif begin_rest(self, wait) then
+        return true
       end
-      self.trace_id, self.busy_since_ms = nil, nil
     end
   end
 end

@@ -46,10 +46,9 @@ function M.new(opts)
   self.executor.ctx = self.detector.ctx
   local account = self:account()
   self.watcher = watcher.new({ meta = meta, policy = policy, domain = parts.domain,
-    detector = self.detector, alerts = host.alerts, executor = self.executor,
-    registry = parts.registry, prompt = parts.prompt, telemetry = host.telemetry,
-    clock = host.clock, target = node.target,
-    account = account, turns = host.turns, prompt_texts = host.prompt_texts,
+    detector = self.detector, common = host.common, executor = self.executor,
+    registry = parts.registry, prompt = parts.prompt, target = node.target,
+    account = account,
     pace = account and pace.new({ account = account, shared = host.ledger:account("process"),
       watchers = host.count_watchers }) })
   return self

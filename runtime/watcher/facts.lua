@@ -22,7 +22,7 @@ function M.findings(watcher)
     now[finding.id] = snapshot_id
     list[i] = views.finding(finding, snapshot_id)
   end
-  watcher.finding_snapshots = now
+  watcher.finding_snapshots = next(now) and now
   return list
 end
 

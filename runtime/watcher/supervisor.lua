@@ -17,33 +17,28 @@ local function ignore() end
 
 ---@class supervisor.Supervisor
 ---@field restarts integer Restarts after a crash, since the start.
-local Supervisor = {}
+local Supervisor = { restarts = 0, in_a_row = 0, delay_ms = FIRST_MS }
 local supervisor_mt = { __index = Supervisor }
 
----@class supervisor.Options
----@field name string For the task.
----@field run async fun() What to keep running; when it returns, the supervisor is done.
----@field emit fun(event: string, metadata: table, measurements: table?)
+---@class supervisor.Supervised
 ---@field clock clock.Clock
----@field await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
+---@field title fun(self: table): string For the task's name.
+---@field run async fun(self: table): boolean? What to keep running. When it returns true, it rests,
+--- and `go_on` has it go on; else the supervisor is done.
+---@field emit fun(self: table, event: string, metadata: table, measurements: table?)
 
 --- Creates a supervisor; `start` begins.
----@param opts supervisor.Options
+---@param supervised supervisor.Supervised
+---@param await? async fun(ms: number?, start: function): ... For specs. Default: `async.await`.
 ---@return supervisor.Supervisor
-function M.new(opts)
-  return setmetatable({
-    opts = opts,
-    await = opts.await or async.await,
-    restarts = 0,
-    in_a_row = 0,
-    delay_ms = FIRST_MS,
-  }, supervisor_mt)
+function M.new(supervised, await)
+  return setmetatable({ supervised = supervised, await = await or async.await }, supervisor_mt)
 end
 
 local function stopped(self, reason)
   if not self.is_stopped then
     self.is_stopped = true
-    self.opts.emit("beamlens.watcher.loop_stopped", { reason = reason })
+    self.supervised:emit("beamlens.watcher.loop_stopped", { reason = reason })
   end
 end
 
@@ -51,28 +46,32 @@ local run_once
 
 -- Starts the task again, after a time that waits in a task of its own.
 local function restart_later(self, err)
-  if self.opts.clock.now_ms() - self.started_ms >= RESET_MS then
+  if self.supervised.clock.now_ms() - self.started_ms >= RESET_MS then
     self.delay_ms, self.in_a_row = FIRST_MS, 0
   end
   self.in_a_row = self.in_a_row + 1
   local restart_ms = self.in_a_row >= INTENSE and INTENSE_MS or self.delay_ms
   self.delay_ms = math.min(MAX_MS, self.delay_ms * 2)
-  self.opts.emit("beamlens.watcher.crashed", { error = err }, { restart_ms = restart_ms })
+  self.supervised:emit("beamlens.watcher.crashed", { error = err }, { restart_ms = restart_ms })
   self.delay = async.spawn(function()
     self.await(restart_ms, ignore)
     self.restarts = self.restarts + 1
-    self.opts.emit("beamlens.watcher.restarted", {}, { restarts = self.restarts })
+    self.supervised:emit("beamlens.watcher.restarted", {}, { restarts = self.restarts })
     run_once(self)
-  end, { name = self.opts.name, detached = true })
+  end, { name = self.supervised:title(), detached = true })
 end
 
 -- The task ended: by itself, with an error, or because it was cancelled.
-local function ended(self, ok, err)
-  err, self.reason = self.reason or err, nil
+local function ended(self, ok, result)
+  local err
+  err, self.reason = self.reason or result, nil
   if self.is_stopping then
     return
   elseif ok then
-    stopped(self, "ended")
+    self.run_task = nil
+    if not result then
+      stopped(self, "ended")
+    end
   else
     restart_later(self, tostring(err):sub(1, MAX_ERROR))
   end
@@ -80,16 +79,29 @@ end
 
 -- Runs the body once, as a task of its own, so that what it spawned ends with it. Nothing waits for
 -- it meanwhile but a function.
-function run_once(self)
-  self.delay = nil
-  self.started_ms = self.opts.clock.now_ms()
-  self.run_task = async.spawn(self.opts.run, { name = self.opts.name, detached = true,
-    on_error = ignore })
-  self.run_task:on_end(function(...)
+local function run_task(self)
+  local supervised = self.supervised
+  local task = async.spawn(supervised.run, { name = supervised:title(), detached = true,
+    on_error = ignore, meter = self.meter }, supervised)
+  self.run_task, self.meter = task, task.meter
+  task:on_end(function(...)
     ended(self, ...)
   end)
-  if self.is_stopping then -- by what the task did at once
-    self.run_task:cancel()
+  if self.is_stopping and not task.done then -- by what the task did at once
+    task:cancel()
+  end
+end
+
+function run_once(self)
+  self.delay = nil
+  self.started_ms = self.supervised.clock.now_ms()
+  run_task(self)
+end
+
+--- Has a task that rests go on.
+function Supervisor:go_on()
+  if not self.is_stopping then
+    run_task(self)
   end
 end
 
@@ -119,8 +131,10 @@ end
 function Supervisor:stop(reason)
   if self.started_ms then
     self.is_stopping = true
-    for _, task in ipairs({ self.run_task, self.delay }) do
-      task:cancel()
+    for _, name in ipairs({ "run_task", "delay" }) do
+      if self[name] then
+        self[name]:cancel()
+      end
     end
     stopped(self, reason or "stopped")
   end

@@ -14,6 +14,8 @@ local M = {}
 ---@field asked_ms? number
 ---@field note? string
 ---@field result table What becomes of it is added.
+---@field began_ms? number When the wait began, by the monotonic clock.
+---@field woken_by? string
 ---@field started_ms? number When the tool was called, by the monotonic clock; nil: none was.
 
 local function started(watcher, name, args)
@@ -71,16 +73,11 @@ function M.run(watcher, name, args, call)
   return result, info
 end
 
---- Waits as a cycle ended, and tells of the end.
----@async
+--- Tells of the end of a wait.
 ---@param watcher watcher.Watcher
 ---@param wait tool_call.Wait
-function M.finish(watcher, wait)
-  local waited = async.unwinding(function()
-    if wait.started_ms then
-      failed(watcher, "wait", wait.started_ms, "cancelled")
-    end
-  end, watcher.wait, watcher, wait.ms, wait)
+---@param waited { waited_ms: integer, woken_by: any }
+function M.finish(watcher, wait, waited)
   for name, value in pairs(waited) do
     wait.result[name] = value
   end
@@ -88,6 +85,15 @@ function M.finish(watcher, wait)
     stopped(watcher, "wait", wait.started_ms, {}, wait.result)
   end
   watcher.last_wait = wait.result
+end
+
+--- Tells that a wait was given up.
+---@param watcher watcher.Watcher
+---@param wait tool_call.Wait
+function M.cancel(watcher, wait)
+  if wait.started_ms then
+    failed(watcher, "wait", wait.started_ms, "cancelled")
+  end
 end
 
 return M

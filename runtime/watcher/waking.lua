@@ -26,11 +26,11 @@ local waking_mt = { __index = Waking }
 
 --- Nothing has happened yet.
 ---@param opts { clock: clock.Clock, await: async fun(ms: number?, start: function): ...,
---- turns: turns.Turns }
+--- after: (fun(ms: number, fn: fun()): { close: fun(self: table) }), turns: turns.Turns }
 ---@return waking.Waking
 function M.new(opts)
-  return setmetatable({ clock = opts.clock, await = opts.await, turns = opts.turns, notes = {} },
-    waking_mt)
+  return setmetatable({ clock = opts.clock, await = opts.await, after = opts.after,
+    turns = opts.turns, notes = {} }, waking_mt)
 end
 
 -- Sleeps for what is left of `ms`, which a new limit may shorten meanwhile.
@@ -61,13 +61,60 @@ function Waking:sleep(ms)
   local reason = self.pending
   if not reason then
     reason = sleep_out(self, ms)
-    if reason then
-      -- Leave the stack of whoever woke us, and perhaps many others.
-      self.turns:wait()
-    end
+    self:rested(reason)
   end
   self.pending = nil
   return reason
+end
+
+-- Has the rest end when its time is over, under the limit that is in force.
+local function set_timer(self)
+  local rest = self.rest_is
+  local whole_ms = math.min(rest.ms, self.limit_ms or rest.ms)
+  rest.timer = self.after(math.max(0, whole_ms - (self.clock.now_ms() - rest.began_ms)),
+    function()
+      self:end_rest(nil)
+    end)
+end
+
+--- Rests: sleeps without a task, which would keep a stack meanwhile.
+---@param ms number
+---@param go_on fun(woken_by?: string) Called once, from whoever ends the rest; nil when the time is
+--- over. Whoever goes on calls `rested` first.
+---@return boolean rests False when something woke it before it began: `go_on` is not called.
+function Waking:rest(ms, go_on)
+  if self.pending then
+    return false
+  end
+  self.limit_ms = nil
+  self.rest_is = { ms = ms, began_ms = self.clock.now_ms(), go_on = go_on }
+  set_timer(self)
+  return true
+end
+
+--- Ends the rest, if there is one.
+---@param reason? string nil: the time is over.
+---@param is_given_up? boolean Nobody goes on.
+function Waking:end_rest(reason, is_given_up)
+  local rest = self.rest_is
+  if rest then
+    self.rest_is = nil
+    rest.timer:close()
+    if not is_given_up then
+      rest.go_on(reason)
+    end
+  end
+end
+
+--- Goes on after a rest.
+---@async
+---@param woken_by? string
+function Waking:rested(woken_by)
+  if woken_by then
+    -- Leave the stack of whoever woke us, and perhaps many others.
+    self.turns:wait()
+  end
+  self.pending = nil
 end
 
 --- Shortens the running sleep: it lasts no longer than this in all.
@@ -76,6 +123,10 @@ function Waking:limit(ms)
   if self.waker then
     self.limit_ms = ms
     self.waker(LIMITED)
+  elseif self.rest_is then
+    self.limit_ms = ms
+    self.rest_is.timer:close()
+    set_timer(self)
   end
 end
 
@@ -85,6 +136,8 @@ function Waking:wake(reason)
   self.pending = self.pending or reason
   if self.waker then
     self.waker(reason)
+  else
+    self:end_rest(reason)
   end
 end
 

@@ -15,6 +15,7 @@ local support = require("support")
 local tree = require("support.tree")
 local uv = require("luv")
 local watched = require("support.watched")
+local world = require("runtime.world")
 
 local M = {}
 
@@ -127,9 +128,9 @@ function M.watcher(url)
   local it = w.watcher
   it.domain = assert(domain.new(dofile("domains/beam.lua"), { file = "domains/beam.lua" }))
   it.registry, it.account = registry, ledger:account("watcher", it.policy.limits)
-  it.waking.await = function(ms)
+  it.waking.after = function(ms, fn)
     moved.advance(ms)
-    return nil, "ETIMEDOUT", "ETIMEDOUT"
+    return world.timer(0, fn)
   end
   w.detector.data = figures()
   local left, done

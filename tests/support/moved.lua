@@ -42,6 +42,22 @@ function M.new(wall_ms, over)
     end)
   end
 
+  --- Has `fn` called after a time, as runtime/world.lua's `timer` does.
+  function self.after(ms, fn)
+    local entry = { at = self.now_ms() + ms }
+    local timer = {
+      close = function()
+        waiting[entry] = nil
+      end,
+    }
+    function entry.fire()
+      timer.close()
+      fn()
+    end
+    waiting[entry] = true
+    return timer
+  end
+
   local function next_due(limit)
     local first
     for entry in pairs(waiting) do

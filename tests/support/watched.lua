@@ -190,7 +190,7 @@ local function build(self, meta, script, policy)
       return self.prompt:render(variables)
     end,
     telemetry = self.telemetry, clock = self.clock, target = self.target,
-    await = self.clock.await,
+    await = self.clock.await, after = self.clock.after,
   })
   return setmetatable(self, { __index = M })
 end

@@ -6,14 +6,18 @@ local support = require("support")
 local function supervise(run)
   local clock, seen = moved.new(), {}
   local self = supervisor.new({
-    name = "w", run = function()
-      run(clock)
-    end, clock = clock, await = clock.await,
-    emit = function(event, metadata, measurements)
+    title = function()
+      return "w"
+    end,
+    run = function()
+      return run(clock)
+    end,
+    clock = clock,
+    emit = function(_, event, metadata, measurements)
       seen[#seen + 1] = { event = event:match("%w+_?%w*$"), metadata = metadata,
         measurements = measurements or {} }
     end,
-  })
+  }, clock.await)
   return self, clock, seen
 end
 
@@ -63,6 +67,33 @@ describe("a supervisor", function()
     end
     self:stop()
   end))
+
+  it("has a task that rests go on, and counts its rests as time that it ran", support.async(
+    function()
+      local runs = 0
+      local self, clock, seen = supervise(function()
+        runs = runs + 1
+        if runs == 1 or runs == 3 then
+          error("boom")
+        end
+        return true
+      end)
+      self:start()
+      clock.advance(1000)
+      assert.are.equal(2, runs)
+      assert.is_false(self:is_running())
+      self:restart("it rests")
+      clock.advance(300000)
+      assert.are.equal("restarted", seen[#seen].event)
+      self:go_on()
+      assert.are.equal(3, runs)
+      assert.are.equal(1000, seen[#seen].measurements.restart_ms)
+      clock.advance(1000)
+      self:stop()
+      self:go_on()
+      assert.are.equal(4, runs)
+      assert.are.equal("crashed restarted crashed restarted loop_stopped", events(seen))
+    end))
 
   it("starts a task that failed 15 times in a row every 10 min only, until it ran for 5 min",
     support.async(function()
