@@ -33,13 +33,16 @@ function M.new(opts)
     waking_mt)
 end
 
--- Sleeps for what is left of `ms`, which a new limit may shorten meanwhile.
+-- Sleeps for what is left of `ms`, which a new limit, or a look that is due, may shorten meanwhile.
 local function sleep_out(self, ms)
   local started_ms = self.clock.now_ms()
   self.limit_ms = nil
   while true do
     local slept_ms = self.clock.now_ms() - started_ms
     local whole_ms = ms and math.min(ms, self.limit_ms or ms)
+    if self.due then
+      whole_ms = math.min(whole_ms or math.huge, self.due.at_ms - started_ms)
+    end
     local reason = self.await(whole_ms and math.max(0, whole_ms - slept_ms), function(done)
       self.waker = done
       return function()
@@ -48,7 +51,8 @@ local function sleep_out(self, ms)
     end)
     self.waker = nil
     if reason ~= LIMITED then
-      return reason
+      local is_due = self.due and self.clock.now_ms() >= self.due.at_ms
+      return reason or is_due and self.due.text or nil
     end
   end
 end
@@ -66,7 +70,7 @@ function Waking:sleep(ms)
       async.sleep(0)
     end
   end
-  self.pending = nil
+  self.pending, self.due = nil, nil
   return reason
 end
 
@@ -98,7 +102,7 @@ end
 
 --- Says that the model has seen how things are now.
 function Waking:seen()
-  self.pending = nil
+  self.pending, self.due = nil, nil
 end
 
 --- Notes something for the next opening message.
@@ -118,10 +122,11 @@ function Waking:take_notes()
   return notes
 end
 
--- A finding that flaps does not wake for each turn; one that fires or worsens always does.
-local function is_flapping(self, finding, what)
+-- A finding that flaps does not wake for each turn; one that fires or worsens always does. Returns
+-- until when it does not, or nil.
+local function calm_until(self, finding, what)
   if what == "firing" or what == "worsened" then
-    return false
+    return nil
   end
   local key = ("%s\0%s\0%s"):format(finding.type, tostring(finding.subject), what)
   local now_ms = self.clock.now_ms()
@@ -131,10 +136,20 @@ local function is_flapping(self, finding, what)
     end
   end
   if self.woken[key] then
-    return true
+    return self.woken[key] + CALM_MS
   end
   self.woken[key] = now_ms
-  return false
+  return nil
+end
+
+-- Has the running sleep, or the next one, end at a time unless something wakes before.
+local function look_at(self, at_ms, text)
+  if not self.due or at_ms < self.due.at_ms then
+    self.due = { at_ms = at_ms, text = text }
+  end
+  if self.waker then
+    self.waker(LIMITED)
+  end
 end
 
 --- Takes what a detector tells.
@@ -144,9 +159,12 @@ function Waking:finding(finding, what)
   local text = ("finding %s of %s %s"):format(finding.type, tostring(finding.subject),
     VERB[what] or what)
   self:note(text)
-  if not is_flapping(self, finding, what) then
+  local until_ms = calm_until(self, finding, what)
+  if not until_ms then
     self.has_finding = true
     self:wake(text)
+  elseif what == "cleared" then -- the state that it had brought must not stay for long
+    look_at(self, until_ms, text)
   end
 end
 
