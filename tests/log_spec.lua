@@ -1,6 +1,7 @@
 local clock = require("runtime.clock")
 local log = require("runtime.log")
 local telemetry = require("runtime.telemetry")
+local texts = require("runtime.log.texts")
 
 -- A bus, and the lines that people read of what is emitted on it.
 local function listen()
@@ -58,5 +59,13 @@ describe("the log for people", function()
     table.sort(lines)
     assert.are.same({ "[shop] handler.failed: mine w.lua:3: odd", "[shop] rule.failed: mine "
       .. "w.lua:3: odd", "[shop] watcher.hook_failed: mine w.lua:3: odd" }, lines)
+  end)
+
+  it("gives figures in words, also those that are not known yet", function()
+    assert.are.same({ "memory 12.5 %", "largest table 2.0 MiB", "largest table unknown",
+      "process count 1 234", "memory_basis rss" },
+      { texts.metric("memory_utilization_pct", 12.5), texts.metric("largest_table_mb", 2),
+        texts.metric("largest_table_mb", nil), texts.metric("process_count", 1234),
+        texts.metric("memory_basis", "rss") })
   end)
 end)

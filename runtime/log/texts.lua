@@ -10,19 +10,19 @@ local M = {}
 ---@param value any
 ---@return string
 function M.metric(name, value)
-  if value == json.null or value == nil then
-    return name .. " unknown"
-  end
   local base, unit = name:match("^(.*)_(pct)$")
   if not base then
     base, unit = name:match("^(.*)_(mb)$")
   end
-  if unit == "pct" then
-    return ("%s %.1f %%"):format(base:gsub("_utilization", ""):gsub("_", " "), value)
+  local title = (base or name):gsub("_utilization", ""):gsub("_", " ")
+  if value == json.null or value == nil then
+    return title .. " unknown"
+  elseif unit == "pct" then
+    return ("%s %.1f %%"):format(title, value)
   elseif unit == "mb" then
-    return ("%s %s"):format(base:gsub("_", " "), units.format_size(value * 1024 * 1024))
+    return ("%s %s"):format(title, units.format_size(value * 1024 * 1024))
   elseif type(value) == "number" then
-    return ("%s %s"):format(name:gsub("_", " "), units.format_count(value))
+    return ("%s %s"):format(title, units.format_count(value))
   end
   return ("%s %s"):format(name, tostring(value))
 end

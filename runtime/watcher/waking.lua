@@ -33,14 +33,26 @@ function M.new(opts)
     turns = opts.turns, notes = {} }, waking_mt)
 end
 
--- Sleeps for what is left of `ms`, which a new limit may shorten meanwhile.
+-- How much of `ms` is left, which a new limit, or a look that is due, may shorten meanwhile. nil:
+-- it has no end.
+local function left_of(self, ms, began_ms)
+  local whole_ms = ms and math.min(ms, self.limit_ms or ms)
+  if self.due then
+    whole_ms = math.min(whole_ms or math.huge, self.due.at_ms - began_ms)
+  end
+  return whole_ms and math.max(0, whole_ms - (self.clock.now_ms() - began_ms))
+end
+
+-- What a time that is over was for: nil, or the text of a look that was due.
+local function due_text(self)
+  return self.due and self.clock.now_ms() >= self.due.at_ms and self.due.text or nil
+end
+
 local function sleep_out(self, ms)
-  local started_ms = self.clock.now_ms()
+  local began_ms = self.clock.now_ms()
   self.limit_ms = nil
   while true do
-    local slept_ms = self.clock.now_ms() - started_ms
-    local whole_ms = ms and math.min(ms, self.limit_ms or ms)
-    local reason = self.await(whole_ms and math.max(0, whole_ms - slept_ms), function(done)
+    local reason = self.await(left_of(self, ms, began_ms), function(done)
       self.waker = done
       return function()
         self.waker = nil
@@ -48,7 +60,7 @@ local function sleep_out(self, ms)
     end)
     self.waker = nil
     if reason ~= LIMITED then
-      return reason
+      return reason or due_text(self)
     end
   end
 end
@@ -63,18 +75,19 @@ function Waking:sleep(ms)
     reason = sleep_out(self, ms)
     self:rested(reason)
   end
-  self.pending = nil
+  self.pending, self.due = nil, nil
   return reason
 end
 
--- Has the rest end when its time is over, under the limit that is in force.
+-- Has the rest end when its time is over, as it is now.
 local function set_timer(self)
   local rest = self.rest_is
-  local whole_ms = math.min(rest.ms, self.limit_ms or rest.ms)
-  rest.timer = self.after(math.max(0, whole_ms - (self.clock.now_ms() - rest.began_ms)),
-    function()
-      self:end_rest(nil)
-    end)
+  if rest.timer then
+    rest.timer:close()
+  end
+  rest.timer = self.after(left_of(self, rest.ms, rest.began_ms), function()
+    self:end_rest(due_text(self))
+  end)
 end
 
 --- Rests: sleeps without a task, which would keep a stack meanwhile.
@@ -114,19 +127,24 @@ function Waking:rested(woken_by)
     -- Leave the stack of whoever woke us, and perhaps many others.
     self.turns:wait()
   end
-  self.pending = nil
+  self.pending, self.due = nil, nil
+end
+
+-- Has the sleep or the rest that runs take what may have shortened it.
+local function shorten(self)
+  if self.waker then
+    self.waker(LIMITED)
+  elseif self.rest_is then
+    set_timer(self)
+  end
 end
 
 --- Shortens the running sleep: it lasts no longer than this in all.
 ---@param ms number
 function Waking:limit(ms)
-  if self.waker then
+  if self.waker or self.rest_is then
     self.limit_ms = ms
-    self.waker(LIMITED)
-  elseif self.rest_is then
-    self.limit_ms = ms
-    self.rest_is.timer:close()
-    set_timer(self)
+    shorten(self)
   end
 end
 
@@ -151,7 +169,7 @@ end
 
 --- Says that the model has seen how things are now.
 function Waking:seen()
-  self.pending = nil
+  self.pending, self.due = nil, nil
 end
 
 --- Notes something for the next opening message.
@@ -171,10 +189,11 @@ function Waking:take_notes()
   return notes
 end
 
--- A finding that flaps does not wake for each turn; one that fires or worsens always does.
-local function is_flapping(self, finding, what)
+-- A finding that flaps does not wake for each turn; one that fires or worsens always does. Returns
+-- until when it does not, or nil.
+local function calm_until(self, finding, what)
   if what == "firing" or what == "worsened" then
-    return false
+    return nil
   end
   local key = ("%s\0%s\0%s"):format(finding.type, tostring(finding.subject), what)
   local now_ms = self.clock.now_ms()
@@ -185,10 +204,18 @@ local function is_flapping(self, finding, what)
     end
   end
   if self.woken[key] then
-    return true
+    return self.woken[key] + CALM_MS
   end
   self.woken[key] = now_ms
-  return false
+  return nil
+end
+
+-- Has the running sleep, or the next one, end at a time unless something wakes before.
+local function look_at(self, at_ms, text)
+  if not self.due or at_ms < self.due.at_ms then
+    self.due = { at_ms = at_ms, text = text }
+    shorten(self)
+  end
 end
 
 --- Takes what a detector tells.
@@ -198,9 +225,12 @@ function Waking:finding(finding, what)
   local text = ("finding %s of %s %s"):format(finding.type, tostring(finding.subject),
     VERB[what] or what)
   self:note(text)
-  if not is_flapping(self, finding, what) then
+  local until_ms = calm_until(self, finding, what)
+  if not until_ms then
     self.has_finding = true
     self:wake(text)
+  elseif what == "cleared" then -- the state that it had brought must not stay for long
+    look_at(self, until_ms, text)
   end
 end
 

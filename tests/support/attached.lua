@@ -6,6 +6,7 @@
 --   node:restart()                                 -- its process is killed, and started again
 
 local async = require("runtime.async")
+local dist = require("host.dist")
 local link = require("runtime.target.link")
 local node = require("support.node")
 local support = require("support")
@@ -72,12 +73,38 @@ local function await_status(self, status)
   end)
 end
 
+-- epmd sees the end of a node somewhat later than we do, and until then gives its name to nobody.
+local function is_registered(self)
+  local list = assert(async.await(nil, function(done)
+    local request = dist.epmd_names("127.0.0.1", self.real.epmd_port, done)
+    return function()
+      request:cancel()
+    end
+  end))
+  for _, entry in ipairs(list) do
+    if entry.name == self.name:match("^[^@]+") then
+      return true
+    end
+  end
+end
+
+local function await_free_name(self)
+  while self.time:outside(is_registered, self) do
+    local looks = 0
+    self.time:really_until(function()
+      looks = looks + 1
+      return looks > 10
+    end)
+  end
+end
+
 --- The node's process is killed, and another one comes up in its place.
 ---@async
 function Attached:restart()
   self.time:outside(self.real.stop, self.real)
   await_status(self, "down")
   async.sleep(DOWN_MS)
+  await_free_name(self)
   self.time:outside(self.real.start_again, self.real)
   self.incarnations = self.incarnations + 1
   support.wait_until(function()

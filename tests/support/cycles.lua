@@ -25,7 +25,7 @@ local REST_WITHIN_MS = 3600000
 local function watcher_text(reloads, sample)
   return ([[name = "beam", domain = "beam", sample = "%s", wait = { min = "10s", max = "1m" },
     limits = { tokens_per_hour = 1e9, usd_per_day = 1e6, calls_per_cycle = 15 },
-    history = { snapshots = 50, alerts = 20 }, rules = { node_down = { hold = "10s" } },
+    history = { snapshots = 20, alerts = 5 }, rules = { node_down = { hold = "10s" } },
     instructions = "loaded %d times",
     guard = function(action) return action end, on_state = function() end]])
     :format(sample or "20s", reloads)

@@ -12,7 +12,8 @@ local support = require("support")
 local M = {}
 
 local BYTES_PER_TOKEN = 4
-local SUBJECTS = 10
+-- Few, so that all of them were told of before it is first looked at what is kept.
+local SUBJECTS = 4
 
 local Model = {}
 local model_mt = { __index = Model }

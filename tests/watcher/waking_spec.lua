@@ -58,16 +58,52 @@ describe("a rest", function()
   end))
 end)
 
+describe("a rest that a finding which clears again and again", function()
+  it("ends, ends at most every 5 min", support.async(function()
+    local finding = { type = "mailbox_growth", subject = "orders" }
+    local text = "finding mailbox_growth of orders cleared"
+    local t = { clock = moved.new(), over = {} }
+    t.waking = waking.new({ clock = t.clock, after = t.clock.after, turns = turns.new() })
+    local function rest()
+      assert.is_true(t.waking:rest(1800000, function(reason)
+        t.over[#t.over + 1] = reason or "time"
+        t.waking:rested()
+      end))
+    end
+    rest()
+    t.waking:finding(finding, "cleared")
+    assert.are.same({ text }, t.over)
+    t.clock.advance(60000)
+    rest()
+    t.waking:finding(finding, "cleared")
+    t.clock.advance(239999)
+    assert.are.same({ text }, t.over)
+    t.clock.advance(1)
+    assert.are.same({ text, text }, t.over)
+    rest()
+    t.clock.advance(1800000)
+    assert.are.same({ text, text, "time" }, t.over)
+    assert.are.equal(0, t.clock.sleepers())
+  end))
+end)
+
 describe("a sleep", function()
   local function asleep(ms)
     local t = { clock = clock.manual(0), waits = {} }
     t.waking = waking.new({ clock = t.clock, await = function(left_ms, start)
       t.waits[#t.waits + 1] = left_ms or "for ever"
-      return async.await(nil, start)
+      return async.await(nil, function(done)
+        t.time_is_over = done
+        return start(done)
+      end)
     end, turns = turns.new() })
-    t.task = async.spawn(function()
-      t.result = { t.waking:sleep(ms) }
-    end, { name = "sleeper", detached = true })
+    function t.sleep(of_ms)
+      t.result = nil
+      t.task = async.spawn(function()
+        t.result = { t.waking:sleep(of_ms) }
+      end, { name = "sleeper", detached = true })
+    end
+    t.sleep(ms)
     support.on_cleanup(function()
       t.task:cancel()
     end)
@@ -100,4 +136,32 @@ describe("a sleep", function()
     t.waking:limit(1)
     assert.is_nil(t.waking.pending)
   end))
+
+  it("is ended by a finding that clears again and again, but at most every 5 min", support.async(
+    function()
+      local finding = { type = "mailbox_growth", subject = "orders" }
+      local t = asleep(1800000)
+      local function ended_by(text)
+        support.wait_until(function()
+          return t.result
+        end)
+        assert.are.same({ ("finding mailbox_growth of orders %s"):format(text) }, t.result)
+      end
+      t.waking:finding(finding, "cleared")
+      ended_by("cleared")
+      t.clock.advance(60000)
+      t.sleep(1800000)
+      t.waking:finding(finding, "pending")
+      ended_by("began")
+      t.sleep(1800000)
+      t.clock.advance(20000)
+      t.waking:finding(finding, "cleared")
+      -- 300 s after the first time.
+      assert.are.same({ 1800000, 1800000, 1800000, 220000 }, t.waits)
+      t.clock.advance(220000)
+      t.time_is_over()
+      ended_by("cleared")
+      t.sleep(1800000)
+      assert.are.equal(1800000, t.waits[5])
+    end))
 end)
