@@ -1,11 +1,11 @@
 --- A circuit breaker: leaves a client alone that fails again and again.
 ---
---- After five failures in a row it opens, and at once where the server names a time that no decision
---- waits for. A client with an open breaker is not asked, so a
---- decision goes to the next one, or to the rules, without a wait. When its pause is over one
---- request, the probe, is let through: an answer closes the breaker, a failure doubles the pause,
---- from 10 s to at most 5 min. So a client that is dead for an hour gets fewer than 30 requests,
---- however many watchers use it and whatever its retry policy says.
+--- After five failures in a row it opens, and at once where the server names a time that no
+--- decision waits for. A client with an open breaker is not asked, so a decision goes to the next
+--- one, or to the rules, without a wait. When its pause is over one request, the probe, is let
+--- through: an answer closes the breaker, a failure doubles the pause, from 10 s to at most 5 min.
+--- So a client that is dead for an hour gets fewer than 30 requests, however many watchers use it
+--- and whatever its retry policy says.
 
 local failures = require("runtime.providers.failure")
 local units = require("runtime.units")
