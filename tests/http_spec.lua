@@ -96,6 +96,29 @@ describe("http.request", function()
     assert.are.equal(1, server.connections)
   end))
 
+  it("sends name and password of an address, or of a proxy, with no other request", with_server({
+    on_request = function()
+      return ok_body("")
+    end,
+  }, function(server)
+    local named = server.url:gsub("//", "//user:word@")
+    local function ask(url, proxy)
+      support.on_cleanup(function()
+        uv.os_unsetenv("http_proxy")
+      end)
+      uv.os_setenv("http_proxy", proxy or "")
+      assert(http.request({ url = url, body = "x" }))
+      local headers = server.requests[#server.requests].headers
+      return headers.authorization ~= nil, headers["proxy-authorization"] ~= nil
+    end
+    for _ = 1, 2 do
+      assert.are.same({ true, false }, { ask(named) })
+      assert.are.same({ false, false }, { ask(server.url) })
+      assert.are.same({ false, true }, { ask("http://240.0.0.7:1/", named) }) -- of no network
+      assert.are.same({ false, false }, { ask("http://240.0.0.7:1/", server.url) })
+    end
+  end))
+
   it("hands headers and body over as they come", with_server({
     replies = { { body = ("0123456789"):rep(50), chunk_bytes = 7 } },
   }, function(server)

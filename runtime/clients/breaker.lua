@@ -1,10 +1,11 @@
 --- A circuit breaker: leaves a client alone that fails again and again.
 ---
---- After five failures in a row it opens. A client with an open breaker is not asked, so a
---- decision goes to the next one, or to the rules, without a wait. When its pause is over one
---- request, the probe, is let through: an answer closes the breaker, a failure doubles the pause,
---- from 10 s to at most 5 min. So a client that is dead for an hour gets fewer than 30 requests,
---- however many watchers use it and whatever its retry policy says.
+--- After five failures in a row it opens, and at once where the server names a time that no
+--- decision waits for. A client with an open breaker is not asked, so a decision goes to the next
+--- one, or to the rules, without a wait. When its pause is over one request, the probe, is let
+--- through: an answer closes the breaker, a failure doubles the pause, from 10 s to at most 5 min.
+--- So a client that is dead for an hour gets fewer than 30 requests, however many watchers use it
+--- and whatever its retry policy says.
 
 local failures = require("runtime.providers.failure")
 local units = require("runtime.units")
@@ -12,6 +13,8 @@ local units = require("runtime.units")
 local M = {}
 
 local FAILURES_IN_A_ROW = 5
+-- A decision ends after two minutes.
+local LONG_MS = 120000
 local FIRST_MS, MAX_MS = 10000, 300000
 -- The share of a pause that is random, so that many hosts do not probe at the same moment.
 local JITTER = 0.2
@@ -55,9 +58,10 @@ function Breaker:enter(timeout_ms)
   local blocked_ms = self:blocked_ms()
   if blocked_ms > 0 then
     local last = self.last
-    local text = "not asked for %s after %d failures in a row; the last: %s"
+    local text = self.failures == 1 and "not asked for %s after a failure: %s"
+      or "not asked for %s after " .. self.failures .. " failures in a row; the last: %s"
     local time = units.format_duration(math.max(1000, blocked_ms))
-    return nil, failures.new(last.kind, text:format(time, self.failures, last.message), {
+    return nil, failures.new(last.kind, text:format(time, last.message), {
       retryable = false,
       not_asked = true,
       retry_after_ms = blocked_ms,
@@ -98,7 +102,9 @@ function Breaker:failed(failure)
   self.failures = self.failures + 1
   self.last = { kind = failure.kind, message = failure.message }
   -- Requests that were on their way when it opened do not make its pause longer.
-  if is_probe or (not is_open and self.failures >= FAILURES_IN_A_ROW) then
+  local is_enough = self.failures >= FAILURES_IN_A_ROW
+    or (failure.retry_after_ms or 0) >= LONG_MS
+  if is_probe or (not is_open and is_enough) then
     self:open(failure)
   end
 end

@@ -9,6 +9,7 @@
 local loader = require("runtime.loader")
 local price_list = require("runtime.clients.price_list")
 local suggest = require("runtime.suggest")
+local tables = require("runtime.loader.tables")
 local traces = require("runtime.loader.trace")
 
 local M = {}
@@ -91,36 +92,54 @@ local function is_usd(value)
   return type(value) == "number" and value >= 0 and value < math.huge
 end
 
--- What is wrong with a price, or nil.
-local function problem_of(price, is_long)
-  if type(price) ~= "table" then
-    return "must be " .. SHAPE
-  end
-  for field, value in pairs(price) do
-    if field == "long" and not is_long then
-      local problem = problem_of(value, true)
-      if problem then
-        return "long: " .. problem
-      end
-    elseif not FIELDS[field] and not (is_long and field == "over") then
-      return ("unknown field %q%s"):format(tostring(field),
-        suggest.hint(tostring(field), suggest.keys(FIELDS)))
-    elseif not is_usd(value) then
-      return ("%s must be a number of USD per million tokens"):format(field)
-    end
-  end
-  if not price.input or not price.output then
-    return "needs input and output"
-  elseif is_long and not price.over then
-    return "needs over, the tokens from which it counts"
+-- What is wrong with one field of a price; nil: nothing.
+local function problem_in(field, value, is_long)
+  if not FIELDS[field] and not (is_long and field == "over") then
+    return ("unknown field %q%s"):format(tostring(field),
+      suggest.hint(tostring(field), suggest.keys(FIELDS)))
+  elseif not is_usd(value) then
+    return ("%s must be a number of USD per million tokens"):format(field)
   end
 end
 
---- What is wrong with one price, or nil.
+-- All that is wrong with a price: `{ text, field }` each, as far as it is one field's.
+local function problems_of(price, is_long)
+  if type(price) ~= "table" then
+    return { { text = "must be " .. SHAPE } }
+  end
+  local list = {}
+  for field, value in pairs(price) do
+    if field == "long" and not is_long then
+      for _, problem in ipairs(problems_of(value, true)) do
+        list[#list + 1] = { text = "long: " .. problem.text, field = "long",
+          inner = problem.field }
+      end
+    else
+      local text = problem_in(field, value, is_long)
+      list[#list + 1] = text and { text = text, field = field }
+    end
+  end
+  if not price.input or not price.output then
+    list[#list + 1] = { text = "needs input and output" }
+  end
+  if is_long and not price.over then
+    list[#list + 1] = { text = "needs over, the tokens from which it counts" }
+  end
+  table.sort(list, function(x, y)
+    return x.text < y.text
+  end)
+  return list
+end
+
+--- All that is wrong with one price, or nil.
 ---@param price any
 ---@return string?
 function M.problem_of(price)
-  return problem_of(price)
+  local texts = {}
+  for i, problem in ipairs(problems_of(price)) do
+    texts[i] = problem.text
+  end
+  return texts[1] and table.concat(texts, "; ")
 end
 
 -- The line that names the model as a key.
@@ -136,6 +155,31 @@ local function line_of(source, model)
   return 1
 end
 
+-- The line of a problem in a table that is written out: its field's, else that of what holds it.
+local function written_at(written, model, problem)
+  local found = written and written.fields[model]
+  local line = found and found.line
+  for _, name in ipairs({ problem.field or false, problem.inner or false }) do
+    found = found and found.value and found.value.fields[name]
+    line = found and found.line or line
+  end
+  return line
+end
+
+-- The mistakes of a model's price, each with its line.
+local function mistakes_of(model, price, source, written)
+  if type(model) ~= "string" then
+    return { { line = line_of(source, tostring(model)),
+      text = ("model %q: the key must be a model's name"):format(tostring(model)) } }
+  end
+  local list = problems_of(price)
+  for i, problem in ipairs(list) do
+    list[i] = { line = written_at(written, model, problem) or line_of(source, model),
+      text = ("model %q: %s"):format(model, problem.text) }
+  end
+  return list
+end
+
 --- Checks a price table.
 ---@param value any What the file returned.
 ---@param source string
@@ -145,13 +189,10 @@ function M.check(value, source, path)
   if type(value) ~= "table" then
     return { ("%s:1: a price table is a table of model name and price"):format(path) }
   end
-  local mistakes = {}
+  local mistakes, written = {}, tables.read(source)
   for model, price in pairs(value) do
-    local problem = type(model) ~= "string" and "the key must be a model's name"
-      or problem_of(price)
-    if problem then
-      mistakes[#mistakes + 1] = { line = line_of(source, tostring(model)),
-        text = ("model %q: %s"):format(tostring(model), problem) }
+    for _, mistake in ipairs(mistakes_of(model, price, source, written)) do
+      mistakes[#mistakes + 1] = mistake
     end
   end
   table.sort(mistakes, function(a, b)

@@ -155,6 +155,29 @@ describe("a user's price table", function()
     assert.matches("^FILE:2: ", select(2, load_text("return {\n  x = = 1\n}")))
   end)
 
+  it("has all mistakes of a model, each on its field's line", function()
+    local _, err = load_text([[return {
+  odd = {
+    input = "1",
+    cached = 1,
+    long = {
+      input = 2,
+      over = -1,
+    },
+  },
+}]])
+    assert.are.equal(table.concat({
+      'FILE:2: model "odd": needs input and output',
+      'FILE:3: model "odd": input must be a number of USD per million tokens',
+      'FILE:4: model "odd": unknown field "cached"; '
+        .. "allowed: cache_read, cache_write, cache_write_1h, input, long, output, regional",
+      'FILE:5: model "odd": long: needs input and output',
+      'FILE:7: model "odd": long: over must be a number of USD per million tokens',
+    }, "\n"), err)
+    assert.are.equal("cache_read must be a number of USD per million tokens; "
+      .. "needs input and output", prices.problem_of({ input = 1, cache_read = "x" }))
+  end)
+
   it("is what a limit in USD needs: a model without a price is warned of", support.async(function()
     local tree = require("support.tree")
     local root = tree.make({
