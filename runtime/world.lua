@@ -159,8 +159,11 @@ end
 
 local function start_timer(ms, fn)
   local timer = uv.new_timer()
-  uv.update_time() -- the loop's time is that of its last turn: the timer would end too early
-  timer:start(ms, 0, fn)
+  -- The loop's time is that of the beginning of its turn: the timer would end too early. Moving it
+  -- on instead would make timers due in the turn in which they are started: work that goes on a
+  -- little later, again and again, would leave the sockets no turn of their own.
+  local late_ms = math.max(0, math.floor(uv.hrtime() / 1e6) - uv.now())
+  timer:start(ms + late_ms, 0, fn)
   return timer
 end
 
