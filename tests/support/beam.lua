@@ -2,6 +2,7 @@
 
 local clock = require("runtime.clock")
 local domain = require("runtime.domain")
+local json = require("runtime.json")
 local support = require("support")
 local sweep = require("runtime.sweep")
 local target = require("runtime.target")
@@ -37,6 +38,28 @@ function M.attach(n, opts, is_sick)
     s:stop()
   end)
   return { target = t, sweep = s, node = n.name, clock = system }
+end
+
+--- A domain and a snapshot of it in which no figure is null. What is read from the node's files has
+--- half a second, which may be too little for a busy machine, and is then left alone for a while: a
+--- domain that is loaded anew knows nothing of that.
+---@async
+---@return domain.Domain
+---@return table data
+function M.whole_snapshot(name, ctx)
+  local d, data
+  support.wait_until(function()
+    d = M.domain(name)
+    assert(d:snapshot(ctx)) -- loads what the next one needs
+    data = assert(d:snapshot(ctx))
+    for _, value in pairs(data) do
+      if value == json.null then
+        return false
+      end
+    end
+    return true
+  end, nil, "a snapshot of " .. name .. " without a null")
+  return d, data
 end
 
 --- Loads one of the project's domains.
