@@ -40,20 +40,21 @@ function M.attach(n, opts, is_sick)
   return { target = t, sweep = s, node = n.name, clock = system }
 end
 
---- A domain and a snapshot of it in which no figure is null. What is read from the node's files has
---- half a second, which may be too little for a busy machine, and is then left alone for a while: a
---- domain that is loaded anew knows nothing of that.
+--- A domain and a snapshot of it in which no figure is null, or not that of `key`.
+---
+--- What is read from the node's files has half a second, which may be too little on a busy machine,
+--- and is then left alone for a while: a domain that is loaded anew knows nothing of that.
 ---@async
 ---@return domain.Domain
 ---@return table data
-function M.whole_snapshot(name, ctx)
+function M.whole_snapshot(name, ctx, key)
   local d, data
   support.wait_until(function()
     d = M.domain(name)
     assert(d:snapshot(ctx)) -- loads what the next one needs
     data = assert(d:snapshot(ctx))
-    for _, value in pairs(data) do
-      if value == json.null then
+    for name_of, value in pairs(data) do
+      if value == json.null and (not key or name_of == key) then
         return false
       end
     end
