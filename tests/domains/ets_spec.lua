@@ -38,10 +38,10 @@ for kind, opts in pairs({ Erlang = {}, Elixir = { elixir = true } }) do
     end
 
     it("counts tables and their memory as the node does", support.async(function()
-      local n, _, d, ctx = fresh()
+      local n, _, _, ctx = fresh()
       n:eval("fl_ets:burst(few, 30), fl_ets:unnamed(large, 100000, undefined).")
       assert(ctx.sweep:once())
-      local data = assert(d:snapshot(ctx))
+      local d, data = beam.whole_snapshot("ets", ctx, "memory_basis")
       near(n:number("length(ets:all())."), data.table_count, 1, "table_count")
       near(n:number("erlang:memory(ets) / 1048576."), data.total_memory_mb, 0.1, "total_memory_mb")
       near(n:number("lists:max([ets:info(T, memory) || T <- ets:all()]) * 8 / 1048576."),
@@ -176,7 +176,8 @@ describe("the ets domain", function()
     assert.is_true(found.groups[1].count + found.skipped >= 10000, found.skipped)
     assert.is_true(found.groups[1].count == 10000 or found.skipped > 0)
     local rows, meta = get("ets_list_tables")
-    assert.are.same({ 500, 500 }, { #rows, meta.returned })
+    assert.are.equal(#rows, meta.returned)
+    assert.is_true(#rows >= 500 - 50 and #rows <= 500, #rows)
     assert.is_true(meta.total >= 10000)
   end, 40))
 

@@ -2,6 +2,7 @@
 
 local clock = require("runtime.clock")
 local domain = require("runtime.domain")
+local json = require("runtime.json")
 local support = require("support")
 local sweep = require("runtime.sweep")
 local target = require("runtime.target")
@@ -37,6 +38,29 @@ function M.attach(n, opts, is_sick)
     s:stop()
   end)
   return { target = t, sweep = s, node = n.name, clock = system }
+end
+
+--- A domain and a snapshot of it in which no figure is null, or not that of `key`.
+---
+--- What is read from the node's files has half a second, which may be too little on a busy machine,
+--- and is then left alone for a while: a domain that is loaded anew knows nothing of that.
+---@async
+---@return domain.Domain
+---@return table data
+function M.whole_snapshot(name, ctx, key)
+  local d, data
+  support.wait_until(function()
+    d = M.domain(name)
+    assert(d:snapshot(ctx)) -- loads what the next one needs
+    data = assert(d:snapshot(ctx))
+    for name_of, value in pairs(data) do
+      if value == json.null and (not key or name_of == key) then
+        return false
+      end
+    end
+    return true
+  end, nil, "a snapshot of " .. name .. " without a null")
+  return d, data
 end
 
 --- Loads one of the project's domains.
