@@ -27,8 +27,6 @@ local LEAST_SHARE = 0.1
 -- What a packed sample takes, roughly.
 local METRIC_BYTES, SAMPLE_BYTES = 4, 100
 local HANDLER = "beamlens-guardian"
--- A heap may double before it is collected, but grow by no more than this, or a tenth of it.
-local SLACK_KIB, LEAST_PCT = 24 * 1024, 10
 
 ---@class guardian.Guardian
 ---@field limits { rss_bytes?: number, cpu_pct?: number }
@@ -47,19 +45,14 @@ function M.measure()
     cpu_ms = milliseconds(usage.utime) + milliseconds(usage.stime) }
 end
 
-local function heap_kib()
-  return collectgarbage("count")
-end
-
 --- Creates a guardian that does nothing yet.
 ---@param opts { app: app.App, telemetry: telemetry.Bus, clock: clock.Clock,
---- limits: { rss_bytes?: number, cpu_pct?: number }, measure?: (fun(): table),
---- heap_kib?: fun(): number }
+--- limits: { rss_bytes?: number, cpu_pct?: number }, measure?: fun(): table }
 ---@return guardian.Guardian
 function M.new(opts)
   local self = setmetatable({
     app = opts.app, telemetry = opts.telemetry, clock = opts.clock, limits = opts.limits,
-    measure = opts.measure or M.measure, heap_kib = opts.heap_kib or heap_kib,
+    measure = opts.measure or M.measure,
     over = {}, -- resource -> { since_ms, told }
     slowed = setmetatable({}, { __mode = "k" }), -- unit -> true
     sandbox_ms = {}, -- "watcher node" -> CPU time of its scripts
@@ -235,16 +228,8 @@ local function judge(self, resource, value)
   end
 end
 
--- How soon the heap is collected again: one of thousands of watchers is mostly in use, and what
--- lies around beside it would double what the process takes.
-local function keep_tight(self)
-  local more_pct = math.floor(100 * SLACK_KIB / self.heap_kib())
-  collectgarbage("setpause", 100 + math.max(LEAST_PCT, math.min(100, more_pct)))
-end
-
 --- Looks once: at watchers that are stuck, and at what the host uses.
 function Guardian:check()
-  keep_tight(self)
   self.stalls:check()
   count_costs(self)
   local used, now_ms = world.value("usage", self.measure), self.clock.now_ms()

@@ -50,7 +50,7 @@ local function setup(opts)
   it_is.guardian = guardian.new({ app = { units = units }, telemetry = bus, clock = clock,
     limits = opts.limits, measure = function()
       return it_is.used
-    end, heap_kib = opts.heap_kib })
+    end })
   -- Looks `count` times; `cpu_pct` is used meanwhile.
   function it_is.look(count, cpu_pct)
     for _ = 1, count do
@@ -64,19 +64,6 @@ local function setup(opts)
 end
 
 describe("the guardian", function()
-  it("has a large heap collected before it has grown by much", support.async(function()
-    local before = collectgarbage("setpause", 200)
-    support.on_cleanup(function()
-      collectgarbage("setpause", before)
-    end)
-    for heap_mib, pause in pairs({ [8] = 200, [24] = 200, [96] = 125, [120] = 120, [999] = 110 }) do
-      setup({ limits = {}, heap_kib = function()
-        return heap_mib * 1024
-      end })
-      assert.are.equal(pause, collectgarbage("setpause", 200), heap_mib)
-    end
-  end))
-
   it("tells of memory that stays over its limit, and pauses the watcher that keeps most",
     support.async(function()
       local it_is = setup({ limits = { rss_bytes = 500 * MIB } })
