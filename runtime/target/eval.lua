@@ -241,20 +241,36 @@ function Evaluator:prepare(source, deadline)
   return entry.forms, entry.err, entry.code
 end
 
--- Lua's bindings as erl_eval wants them: a list of {Name, Value} in the order of the names.
-local function bindings_term(source, bindings)
-  local names = {}
+-- Raises unless the name is a variable of the source. It becomes an atom on the node: only one that
+-- the source has made already.
+local function check_name(source, name)
+  if type(name) ~= "string" or not name:find("^[A-Z][%w_]*$") then
+    error(("a binding's name is an Erlang variable, not %q"):format(tostring(name)), 5)
+  elseif not source:find("%f[%w_]" .. name .. "%f[^%w_]") then
+    error(("the source has no variable %s"):format(name), 5)
+  end
+end
+
+-- The same for all names. What a known source was found to have is not looked for again.
+local function check_names(source, bindings, entry)
+  local found = entry and entry.names or {}
   for name in pairs(bindings) do
-    if type(name) ~= "string" or not name:find("^[A-Z][%w_]*$") then
-      error(("a binding's name is an Erlang variable, not %q"):format(tostring(name)), 4)
+    if not found[name] then
+      check_name(source, name)
+      found[name] = true
     end
-    -- Its name becomes an atom on the node: only one that the source has made already.
-    if not source:find("%f[%w_]" .. name .. "%f[^%w_]") then
-      error(("the source has no variable %s"):format(name), 4)
-    end
+  end
+  if entry then
+    entry.names = found
+  end
+end
+
+-- Lua's bindings as erl_eval wants them: a list of {Name, Value} in the order of the names.
+local function bindings_term(bindings)
+  local names = { "Beamlens_to" }
+  for name in pairs(bindings) do
     names[#names + 1] = name
   end
-  names[#names + 1] = "Beamlens_to"
   table.sort(names)
   local list = {}
   for i, name in ipairs(names) do
@@ -275,10 +291,13 @@ end
 --- needs, or any, is not loaded; `"ENOEVAL"`: the node's release lacks what evaluating needs;
 --- `"EREMOTE"`: it raised there, or the source does not parse; or the code of a failed call.
 function Evaluator:run(source, bindings, opts)
-  if not source:find("%.%s*$") then
+  local entry = self.prepared[source]
+  if not entry and not source:find("%.%s*$") then
     error("an Erlang source ends with a full stop", 3)
   end
-  local list = bindings_term(source, bindings or {})
+  bindings = bindings or {}
+  check_names(source, bindings, entry)
+  local list = bindings_term(bindings)
   local deadline = async.deadline(opts.timeout_ms)
   local forms, err, code = self:prepare(source, deadline)
   if not forms then

@@ -34,7 +34,8 @@ end
 --- Ends what is past its bound.
 function Stalls:check()
   for watcher in self.watchers() do
-    local busy_ms, bound_ms = watcher:busy_ms(), M.bound_ms(watcher.policy)
+    local busy_ms = watcher:busy_ms()
+    local bound_ms = busy_ms and M.bound_ms(watcher.policy)
     if busy_ms and busy_ms > bound_ms then
       watcher:emit("beamlens.watcher.stalled", { status = watcher.status },
         { busy_ms = busy_ms, bound_ms = bound_ms })
