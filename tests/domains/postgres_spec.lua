@@ -61,6 +61,7 @@ local function make_pool(server)
   pool.holder:run("BEGIN; UPDATE items SET name = 'held' WHERE id = 1")
   pool[3]:begin("SELECT pg_sleep(600)")
   pool[5]:begin("UPDATE items SET name = 'it''s 42' WHERE id = 1")
+  wait_for(server, 1, "wait_event_type = 'Lock'") -- so that it is sure who waits longest
   pool[6]:begin("UPDATE items SET name = 'me too' WHERE id = 1")
   wait_for(server, 2, "wait_event_type = 'Lock'")
   wait_for(server, 3, "state = 'active'")
