@@ -22,6 +22,7 @@ local function compare(report, what, answers)
     ours = math.max(ours, DECISIONS / watcher.decisions(DECISIONS))
     theirs = math.max(theirs, bare())
   end
+  watcher.stop() -- it would go on beside the next one
   report(("decisions a second, %s"):format(what), ours, "/s",
     ("%.2f of a bare libcurl's %.0f requests; target 0.5"):format(ours / theirs, theirs))
 end

@@ -111,8 +111,10 @@ end
 --- A watcher of the domain `beam` with the real prompt, conversation, hooks, events (written to
 --- /dev/null), budgets and client. Its waits are over at once.
 ---@param url string
----@return { watcher: watcher.Watcher, decisions: async fun(count: integer): number, body: string }
---- `decisions` returns the seconds that so many took; `body` is that of the last request.
+---@return { watcher: watcher.Watcher, decisions: async fun(count: integer): number, body: string,
+--- stop: fun() }
+--- `decisions` returns the seconds that so many took, and the watcher goes on until `stop`; `body`
+--- is that of the last request.
 function M.watcher(url)
   local moved = clock.manual(1795466985123)
   local w = watched.new({}, { limits = { calls_per_cycle = 15, tokens_per_hour = 1e12 } })
@@ -157,6 +159,9 @@ function M.watcher(url)
     local call, failure = request_of(...)
     self.call = call
     return call, failure
+  end
+  function self.stop()
+    w:stop()
   end
   support.on_cleanup(function()
     w:stop()
